@@ -1,0 +1,1 @@
+"""Penstock: a distributed DAG job system on a Redis queue."""

@@ -1,0 +1,167 @@
+"""What travels between the state in Redis and the processes that run jobs.
+
+A job in Redis is an RQ job hash with fields of ours on top (`state/keys.py`
+lists them); these are the typed views of it that leave the state layer.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Proves a lease: the attempt of a job that one claim handed out."""
+
+    job: str
+    attempt: int
+    claim: str
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A job as a daemon gets it with a claim.
+
+    `config` is a JSON object, the keyword arguments; `refs` are the jobs whose
+    results it still names. `rider` marks a job claimed ahead, to run after
+    another one in the same slot. `needs` are resources by name (cpus, gpus;
+    ram and disk in bytes).
+    """
+
+    token: Token
+    execution: str
+    name: str
+    run: str
+    root: str
+    digest: str
+    config: bytes
+    refs: tuple[str, ...]
+    timeout_s: float
+    needs: dict[str, float]
+    priority: int
+    queue: str
+    retry: dict[str, Any]
+    retries_left: int
+    rider: bool
+
+
+@dataclass(slots=True)
+class Settlement:
+    """The end of one attempt, as the daemon reports it.
+
+    `outcome` is finished, failed, crashed (the process died) or stopped (by a
+    command). `retry_ms` is the delay before the next attempt, -1 for none.
+    """
+
+    token: Token
+    outcome: str
+    result: bytes = b""
+    error: bytes = b""
+    metrics: dict[str, float] = field(default_factory=dict)
+    started_ms: int = 0
+    ended_ms: int = 0
+    retry_ms: int = -1
+    log: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a node offers, as it registers. `resources` by name (ram in bytes)."""
+
+    id: str
+    incarnation: str
+    hostname: str
+    pid: int
+    capabilities: tuple[str, ...]
+    concurrency: int
+    resources: dict[str, float]
+    timeout_s: float = 3.0
+    version: str = ""
+
+
+@dataclass(slots=True)
+class Advanced:
+    """The answer to one advance; `verdicts` are OK or STALE, one a settlement.
+
+    `unknown`: this incarnation is not registered (it was reaped or replaced).
+    """
+
+    verdicts: list[str]
+    claimed: list[Claimed]
+    suspended: bool = False
+    unknown: bool = False
+
+
+@dataclass(slots=True)
+class Beaten:
+    """The answer to one beat; `stale` are job ids whose token no longer holds."""
+
+    unknown: bool
+    stale: list[str]
+    work: bool
+
+
+def new_execution_id(now_ms: int) -> str:
+    """15 characters of [0-9a-z]: milliseconds since 1970, then 6 random ones.
+
+    Ids therefore sort by the time of their creation.
+    """
+    text = ""
+    while now_ms:
+        now_ms, digit = divmod(now_ms, 36)
+        text = _BASE36[digit] + text
+    return text.rjust(9, "0") + "".join(secrets.choice(_BASE36) for _ in range(6))
+
+
+def job_id(execution: str, name: str) -> str:
+    """The id of job `name` of `execution`; the first hyphen splits it again."""
+    return f"{execution}-{name}"
+
+
+def split_job_id(job: str) -> tuple[str, str]:
+    """(execution, name) of a job id."""
+    execution, _, name = job.partition("-")
+    return execution, name
+
+
+def queue_class(capabilities: tuple[str, ...]) -> str:
+    """The class of a job: its tags, sorted, joined by `+`; `any` without tags."""
+    return "+".join(sorted(set(capabilities))) or "any"
+
+
+def queue_name(class_: str, priority: int) -> str:
+    """The RQ queue that holds jobs of this class and priority."""
+    return f"{class_}.p{priority}"
+
+
+def rq_data(run: str, config: str) -> str:
+    """RQ's job payload in its JSON serializer's form: [function, instance, args, kwargs].
+
+    `config` is the JSON text of the keyword arguments.
+    """
+    return f"{_rq_head(run)}{config}]"
+
+
+def config_of(run: str, data: bytes) -> bytes:
+    """The keyword arguments' JSON text out of RQ's payload, without parsing it."""
+    return data[len(_rq_head(run).encode()) : -1]
+
+
+def _rq_head(run: str) -> str:
+    return f"[{json.dumps(run.replace(':', '.'))}, null, [], "
+
+
+def parse_amounts(text: str) -> dict[str, float]:
+    """Resources as Redis holds them (`cpus=2 ram=1024`) by name."""
+    pairs = (item.partition("=") for item in text.split())
+    return {name: float(amount) for name, _, amount in pairs}
+
+
+def format_amounts(amounts: dict[str, float]) -> str:
+    """The inverse of `parse_amounts`, sorted by name."""
+    return " ".join(f"{name}={amount:.15g}" for name, amount in sorted(amounts.items()))

@@ -1,0 +1,59 @@
+"""Connections to Redis, with every time-out set by us.
+
+redis-py 8 re-sends a command up to 10 times after a lost reply, which would
+queue a job several times, and closes a connection after 5 s of silence, which
+would end every longer wait: both are switched off here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..errors import InputError, RedisUnavailable, UnsafeRedis
+
+#: a reply that takes longer than this is taken for lost, seconds
+REPLY_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+
+
+def connect(url: str, *, name: str = "", reply_timeout_s: float | None = REPLY_TIMEOUT_S) -> redis.Redis:
+    """A client for `url` (redis://, rediss:// or unix://); connects on first use.
+
+    Raises InputError when the URL cannot be read.
+    """
+    options: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": reply_timeout_s,
+        "protocol": 2,
+        "client_name": name or None,
+    }
+    if not url.startswith("unix:"):
+        options["socket_connect_timeout"] = CONNECT_TIMEOUT_S
+        options["socket_keepalive"] = True
+    try:
+        return redis.Redis.from_url(url, **options)
+    except ValueError as error:
+        raise InputError(f"PENSTOCK_REDIS_URL: {error}; for example redis://localhost:6379/0") from error
+
+
+def check(client: redis.Redis, url: str) -> None:
+    """Raises RedisUnavailable when Redis does not answer, UnsafeRedis when it may drop our keys."""
+    try:
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+    except redis.exceptions.ConnectionError as error:
+        raise RedisUnavailable(f"no Redis answers at {url}: {error}") from error
+    except redis.exceptions.TimeoutError as error:
+        raise RedisUnavailable(f"Redis at {url} does not answer: {error}") from error
+    except redis.exceptions.AuthenticationError as error:
+        raise RedisUnavailable(f"Redis at {url} refuses the password: {error}") from error
+    except redis.exceptions.ResponseError:
+        return  # CONFIG is forbidden to us (a managed Redis): `doctor` says what to look at
+    if policy != "noeviction":
+        raise UnsafeRedis(
+            f"Redis at {url} has maxmemory-policy {policy}: it would drop jobs and results when "
+            "memory runs short. Set `maxmemory-policy noeviction`, then try again"
+        )

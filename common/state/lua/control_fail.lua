@@ -1,0 +1,20 @@
+-- requires: settle
+-- Fails a control job that cannot be carried out (or the whole execution, without a job).
+-- ARGV  execution, job ('' for the execution), error (JSON)
+-- RETURNS OK | ENDED
+local x = X.get(ARGV[1])
+if X.closed(x) then return 'ENDED' end
+if ARGV[2] == '' then
+  redis.call('HSET', K.execution(x.id), 'status', 'failed', 'error', ARGV[3], 'ended_at', NOW_ISO)
+  x.status = 'failed'
+  event('execution_ended', 'execution', x.id, 'status', 'failed')
+  post_agenda('expire ' .. x.id)
+  X.touch(x)
+else
+  local job = J.get(x.id .. '-' .. ARGV[2])
+  if not job or JOB_ENDED[job.status] then return 'ENDED' end
+  F.finish(job, 'failed', 'error', ARGV[3])
+end
+F.run()
+X.flush()
+return 'OK'

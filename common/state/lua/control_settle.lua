@@ -1,0 +1,14 @@
+-- requires: settle
+-- An orchestrator settles a control job that it took.
+-- ARGV  job, attempt, claim, outcome (finished | failed), result, error, metrics
+-- RETURNS OK | STALE
+local job = J.get(ARGV[1])
+if not J.holds(job, tonumber(ARGV[2]), ARGV[3]) then return 'STALE' end
+if ARGV[4] == 'finished' then
+  F.finish(job, 'finished', 'result', ARGV[5], 'metrics', ARGV[7])
+else
+  F.finish(job, 'failed', 'error', ARGV[6])
+end
+F.run()
+X.flush()
+return 'OK'

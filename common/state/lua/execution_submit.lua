@@ -1,0 +1,21 @@
+-- requires: execution
+-- Accepts an execution, once: the same id or the same key again changes nothing.
+-- ARGV  id, digest of what is submitted, key ('' for none), spec (JSON), then
+--       pairs: the execution's fields (name, root, parallelism, policy, ttl_s ...)
+-- RETURNS {OK | EXISTS | CONFLICT, the execution's id}
+-- KEEPS  one execution a key; CONFLICT when the key or id holds another digest.
+local id, digest, key, spec = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local known = id
+if key ~= '' then known = redis.call('GET', K.submission(key)) or id end
+local there = redis.call('HGET', K.execution(known), 'submitted_digest')
+if there then return { there == digest and 'EXISTS' or 'CONFLICT', known } end
+
+local fields = { 'id', id, 'submitted_digest', digest, 'status', 'pending', 'created_at', NOW_ISO }
+for i = 5, #ARGV do fields[#fields + 1] = ARGV[i] end
+redis.call('HSET', K.execution(id), unpack(fields))
+redis.call('SET', K.spec(id), spec)
+redis.call('ZADD', K.executions(), NOW_MS, id)
+if key ~= '' then redis.call('SET', K.submission(key), id, 'EX', X.get(id).ttl_s) end
+event('execution_pending', 'execution', id)
+post_agenda('compile ' .. id)
+return { 'OK', id }

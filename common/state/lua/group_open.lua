@@ -1,0 +1,22 @@
+-- requires: flow
+-- Opens a fan-out: how many jobs it will have, and how many of them may run at once.
+-- ARGV  execution, fan-out, total, max_parallel_jobs (0: no limit), window,
+--       its result (JSON)
+-- RETURNS {OK | ENDED, created so far, chunks so far, settled so far}
+-- KEEPS  the first opening stays; opening again reads how far it is.
+local x, name = X.get(ARGV[1]), ARGV[2]
+local job = J.get(x.id .. '-' .. name)
+if not job or JOB_ENDED[job.status] or X.closed(x) then return { 'ENDED', 0, 0, 0 } end
+local key = K.group(x.id, name)
+if redis.call('HSETNX', key, 'total', ARGV[3]) == 1 then
+  redis.call('HSET', key, 'limit', ARGV[4], 'window', ARGV[5], 'created', 0, 'settled', 0)
+  redis.call('HSET', job.key, 'status', 'started', 'attempt', 1, 'started_at', NOW_ISO,
+    'result', ARGV[6])
+  X.count(x, 'running', 1)
+  event('job_started', 'execution', x.id, 'job', name, 'total', ARGV[3])
+  F.push('group', x.id, name)
+end
+F.run()
+X.flush()
+local v = redis.call('HMGET', key, 'created', 'created_chunks', 'settled')
+return { 'OK', tonumber(v[1] or 0), tonumber(v[2] or 0), tonumber(v[3] or 0) }

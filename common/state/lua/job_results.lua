@@ -1,0 +1,12 @@
+-- requires: job
+-- Results of finished jobs. A fan-out's is made here from its counts; its ids and
+-- jobs are left to who reads them by page (`generated_job_ids` would be unbounded).
+-- ARGV  execution, names ...
+-- RETURNS for each its JSON text, or nil when it is not finished
+local out = {}
+for i = 2, #ARGV do
+  local v = redis.call('HMGET', K.job(ARGV[1] .. '-' .. ARGV[i]), 'status', 'result', 'on_failure')
+  out[i - 1] = v[1] == 'finished' and v[2]
+    or v[1] == 'failed' and v[3] == 'continue' and 'null' or false
+end
+return out

@@ -1,0 +1,1 @@
+"""Shared parts of the scripts, put in front of them by `scripts.py`."""

@@ -1,0 +1,192 @@
+-- requires: flow
+-- Claiming: over the lists a node may serve, the highest priority first, then
+-- the head that has waited longest. Entries that do not fit are looked past, up
+-- to LOOK_PAST a list; one passed over too often reserves a node.
+local C = {}
+local LOOK_PAST, PASSES, RESERVE_MS, CLAIM_LIMIT = 32, 20, 60000, 256
+local PAYLOAD = { 'data', 'refs', 'timeout_s', 'retry', 'retries_left' }
+
+local function reader(name)
+  return { name = name, key = K.queue(name), page = {}, at = 1, skipped = 0 }
+end
+-- The entry under the reader's head, past those it skipped; nil at its end.
+local function peek(r)
+  if r.job then return r.job end
+  if r.skipped >= LOOK_PAST then return nil end
+  if not r.page[r.at] then
+    r.page, r.at = redis.call('LRANGE', r.key, r.skipped, r.skipped + 63), 1
+  end
+  local id = r.page[r.at]
+  if not id then return nil end
+  r.job = J.get(id) or { id = id, status = 'gone', enqueued_at = '' }
+  return r.job
+end
+local function skip(r) r.job, r.at, r.skipped = nil, r.at + 1, r.skipped + 1 end
+local function remove(r)
+  local id = r.job.id
+  if r.skipped == 0 then redis.call('LPOP', r.key) else redis.call('LREM', r.key, 1, id) end
+  r.job, r.at = nil, r.at + 1
+end
+
+-- Of the nodes that could run it, the one that lacks least reserves itself.
+local function reserve(job)
+  local best, least
+  for _, id in ipairs(N.alive_ids()) do
+    local n = N.get(id)
+    local taken = n.reserved and tonumber(string.match(n.reserved, ' (%d+)$')) > NOW_MS
+    if not taken and N.could(n, job.class, job.needs) then
+      local free, lack = N.free(n), 0
+      for name, amount in pairs(N.charge(n, job.needs)) do
+        lack = math.max(lack, (amount - (free[name] or 0)) / math.max(n.total[name] or 0, 1e-9))
+      end
+      if not least or lack < least then best, least = n, lack end
+    end
+  end
+  if not best then return end
+  best.reserved = job.id .. ' ' .. (NOW_MS + RESERVE_MS)
+  redis.call('HSET', K.node(best.id), 'reserved', best.reserved)
+  redis.call('HSET', job.key, 'reserved_by', best.id, 'passed', 0)
+  event('node_reserved', 'node', best.id, 'execution', job.execution, 'job', job.job)
+end
+local function pass_over(job, n)
+  if not N.could(n, job.class, job.needs) then return end
+  local passed = redis.call('HINCRBY', job.key, 'passed', 1)
+  if passed >= PASSES and not job.reserved_by then reserve(job) end
+end
+-- The job this node is kept free for, while it still waits.
+local function reservation(n)
+  if not n.reserved then return nil end
+  local id, till = string.match(n.reserved, '^(%S+) (%d+)$')
+  local job = tonumber(till) > NOW_MS and J.get(id)
+  if job and job.status == 'queued' then return job end
+  redis.call('HDEL', K.node(n.id), 'reserved')
+  redis.call('HDEL', K.job(id), 'reserved_by')
+  n.reserved = nil
+end
+local function clear_reservation(job)
+  if not job.reserved_by then return end
+  redis.call('HDEL', K.node(job.reserved_by), 'reserved')
+  redis.call('HDEL', job.key, 'reserved_by')
+  N.get(job.reserved_by).reserved = nil
+end
+
+local function park(job)
+  redis.call('HSET', job.key, 'status', 'deferred', 'reason', 'the execution is paused')
+  redis.call('RPUSH', K.parked(job.execution), job.id)
+  event('job_parked', 'execution', job.execution, 'job', job.job)
+end
+
+-- One job's way to the daemon: the fields of `Claimed`, in its order.
+function C.payload(job, rider)
+  local x, p = X.get(job.execution), redis.call('HMGET', job.key, unpack(PAYLOAD))
+  return { job.id, job.attempt, job.claim, job.execution, job.job, job.run, x.root, x.digest, p[1] or '',
+    p[2] or '', p[3] or '0', job.needs, job.priority, job.origin, p[4] or '', tonumber(p[5] or 0),
+    rider and 1 or 0 }
+end
+
+local function take(n, job, claim_id, free, rider, batch)
+  local charge = rider and {} or N.charge(n, job.needs)
+  local x, kept = X.get(job.execution), reservation(n)
+  clear_reservation(job)
+  job.attempt, job.claim, job.status = job.attempt + 1, claim_id, 'started'
+  job.worker_name = n.id
+  redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt, 'claim', claim_id,
+    'worker_name', n.id, 'started_at', NOW_ISO)
+  redis.call('HSET', K.node_leases(n.id), job.id,
+    job.attempt .. ' ' .. claim_id .. ' ' .. NOW_MS .. ' ' .. A.format(charge))
+  redis.call('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
+  event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt,
+    'node', n.id, 'class', job.class, 'priority', job.priority, 'needs', job.needs,
+    'free', A.format(free), 'batch', batch, 'rider', rider and 1 or 0,
+    'reservation', kept and kept.id or '')
+  A.add(n.used, charge, 1)
+  A.add(free, charge, -1)
+  n.dirty = true
+  X.count(x, 'running', 1)
+  return C.payload(job, rider)
+end
+
+-- Queues this node may serve, in groups of one priority, highest first.
+local function levels(n)
+  local paused = {}
+  for _, name in ipairs(redis.call('SMEMBERS', K.paused())) do paused[name] = true end
+  local entries, out = redis.call('ZREVRANGE', K.ready(), 0, -1, 'WITHSCORES'), {}
+  for i = 1, #entries, 2 do
+    local name, priority = entries[i], tonumber(entries[i + 1])
+    if not paused[name] and N.has_tags(n, string.match(name, '^(.*)%.p%d+$')) then
+      local last = out[#out]
+      if not last or last.priority ~= priority then
+        last = { priority = priority, readers = {} }
+        out[#out + 1] = last
+      end
+      last.readers[#last.readers + 1] = reader(name)
+    end
+  end
+  return out
+end
+-- Of the readers of a level, the one whose head has waited longest.
+local function oldest(level)
+  local best
+  for _, r in ipairs(level.readers) do
+    local job = peek(r)
+    if job and (not best or (job.enqueued_at or '') < (best.job.enqueued_at or '')) then best = r end
+  end
+  return best
+end
+-- Entries that are not to be claimed: gone, of a closed or a paused execution.
+local function dismiss(r)
+  local job = r.job
+  if job.status ~= 'queued' then
+    remove(r)
+    return true
+  end
+  local x = X.get(job.execution)
+  if X.closed(x) then
+    remove(r)
+    F.finish(job, 'canceled', 'reason', x.closing or 'canceled')
+    return true
+  elseif x.status == 'paused' then
+    remove(r)
+    park(job)
+    return true
+  end
+end
+
+-- Claims up to `lanes` jobs that fit `free`, then riders for functions known to
+-- be short (`ahead`), while the order of the lists allows.
+function C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  local claimed, served, kept = {}, {}, reservation(n)
+  for _, level in ipairs(levels(n)) do
+    for _, r in ipairs(level.readers) do served[#served + 1] = r end
+    while #claimed < CLAIM_LIMIT do
+      local r = oldest(level)
+      if not r then break end
+      local job = r.job
+      if not dismiss(r) then
+        local held_back = kept and job.id ~= kept.id and level.priority <= kept.priority
+        if lanes > 0 and not held_back and A.within(N.charge(n, job.needs), free) then
+          remove(r)
+          claimed[#claimed + 1] = take(n, job, claim_id, free, false, #claimed)
+          if kept and job.id == kept.id then kept = nil end
+          lanes = lanes - 1
+        elseif lanes > 0 then
+          skip(r)
+          if not held_back then pass_over(job, n) end
+        else
+          local x = X.get(job.execution)
+          local key = x.root .. '|' .. x.digest .. '|' .. (job.run or '')
+          local wanted = not kept and not other_idle and job.needs == '' and ahead[key] or 0
+          if wanted <= 0 then break end
+          ahead[key] = wanted - 1
+          remove(r)
+          claimed[#claimed + 1] = take(n, job, claim_id, free, true, #claimed)
+        end
+      end
+    end
+    if lanes <= 0 and oldest(level) then break end
+  end
+  for _, r in ipairs(served) do
+    if redis.call('LLEN', r.key) == 0 then redis.call('ZREM', K.ready(), r.name) end
+  end
+  return claimed
+end

@@ -1,0 +1,50 @@
+-- requires: keys now iso event agenda
+-- Executions touched by this script: read once, counted in memory, written and
+-- checked for their end once, by X.flush() as the script's last step.
+local X = { cache = {} }
+local EXECUTION_ENDED = { succeeded = true, failed = true, canceled = true }
+function X.get(id)
+  local x = X.cache[id]
+  if x then return x end
+  local v = redis.call('HMGET', K.execution(id), 'status', 'closing', 'parallelism', 'policy', 'root',
+    'digest', 'ttl_s', 'admitted')
+  x = { id = id, status = v[1] or nil, closing = v[2] or nil, parallelism = tonumber(v[3] or 0),
+    policy = v[4] or nil, root = v[5] or '', digest = v[6] or '', ttl_s = tonumber(v[7] or 604800),
+    admitted = tonumber(v[8] or 0), deltas = {}, changed = false }
+  X.cache[id] = x
+  return x
+end
+-- Closed: canceled, or failing fast; nothing of it may start any more.
+function X.closed(x) return x.closing or x.status == nil or EXECUTION_ENDED[x.status] end
+function X.count(x, field, by)
+  x.deltas[field] = (x.deltas[field] or 0) + by
+  x.changed = true
+end
+function X.touch(x) x.changed = true end
+local function try_end(x)
+  local v = redis.call('HMGET', K.execution(x.id), 'jobs', 'finished', 'failed', 'canceled', 'stopped',
+    'compiled', 'faults', 'status', 'retrying')
+  local open = tonumber(v[1] or 0)
+  for i = 2, 5 do open = open - tonumber(v[i] or 0) end
+  local cut_short = x.status == 'canceled'
+  if open > 0 or v[9] or not (v[6] == '1' or cut_short) then return end
+  if not EXECUTION_ENDED[v[8]] then
+    x.status = tonumber(v[7] or 0) > 0 and 'failed' or 'succeeded'
+    redis.call('HSET', K.execution(x.id), 'status', x.status, 'ended_at', NOW_ISO)
+    event('execution_ended', 'execution', x.id, 'status', x.status)
+  end
+  post_agenda('expire ' .. x.id)
+end
+function X.flush()
+  for id, x in pairs(X.cache) do
+    if x.changed then
+      for field, by in pairs(x.deltas) do
+        if by ~= 0 then redis.call('HINCRBY', K.execution(id), field, by) end
+      end
+      x.deltas = {}
+      x.changed = false
+      if x.status then try_end(x) end
+      redis.call('PUBLISH', K.channel(id), x.status or 'gone')
+    end
+  end
+end

@@ -1,0 +1,252 @@
+-- requires: gates
+-- What follows from a job's end: dependents, fan-outs, skipped branches,
+-- cancelling. Work is a list of steps; a script touches at most STEP_LIMIT jobs
+-- and leaves the rest, in order, in the execution's outbox for the next one.
+local F = { steps = {}, head = 1, touched = 0 }
+local STEP_LIMIT = 400
+local JOB_ENDED = { finished = true, failed = true, stopped = true, canceled = true }
+
+function F.push(...) F.steps[#F.steps + 1] = { ... } end
+
+local function expiry_s(x) return math.floor(NOW_MS / 1000) + x.ttl_s end
+
+local function register_end(job, x, status)
+  if not job.origin then return end
+  local registry = status == 'finished' and K.finished(job.origin)
+    or status ~= 'canceled' and K.failed(job.origin)
+  if registry then redis.call('ZADD', registry, expiry_s(x), job.id) end
+end
+
+local group_child_ended -- below: a fan-out ends by `finish` as well
+
+-- The one place where a job reaches a terminal state. `...` are further fields.
+function F.finish(job, status, ...)
+  local x = X.get(job.execution)
+  redis.call('HSET', job.key, 'status', status, 'ended_at', NOW_ISO, ...)
+  register_end(job, x, status)
+  X.count(x, status, 1)
+  if job.status == 'started' then X.count(x, 'running', -1) end
+  job.status = status
+  local ok = status == 'finished' or job.on_failure == 'continue'
+  local fault = not ok and status ~= 'canceled' and job.tolerated ~= '1'
+  if fault then X.count(x, 'faults', 1) end
+  event('job_' .. status, 'execution', job.execution, 'job', job.job, 'attempt', job.attempt)
+  G.release(job)
+  if job.group then group_child_ended(job, status) end
+  if job.dependents and job.dependents ~= '' then
+    F.push('fan', job.execution, job.job, 1, ok and 1 or 0)
+  end
+  if fault and x.policy == 'fail_fast' and not x.closing then
+    x.closing = 'failed'
+    redis.call('HSET', K.execution(x.id), 'closing', 'failed')
+    F.push('cancel', x.id, 0, 'fail_fast')
+  end
+end
+
+-- A fan-out is done when all its children were made and all have ended.
+local function group_check(x_id, name)
+  local v = redis.call('HMGET', K.group(x_id, name), 'total', 'created', 'settled', 'bad', 'window')
+  local total, created, settled = tonumber(v[1]), tonumber(v[2] or 0), tonumber(v[3] or 0)
+  local source = J.get(x_id .. '-' .. name)
+  if not total or not source or source.status ~= 'started' then return end
+  if settled >= total then
+    local bad = tonumber(v[4] or 0)
+    if bad == 0 or source.tolerated == '1' then
+      F.finish(source, 'finished')
+    else
+      F.finish(source, 'failed', 'error', cjson.encode({ type = 'ChildrenFailed',
+        message = bad .. ' of ' .. total .. ' jobs of ' .. name .. ' failed', traceback = '' }))
+    end
+  elseif created < total and created - settled == math.floor(tonumber(v[5] or 1000) / 2) then
+    post_agenda('expand ' .. x_id .. ' ' .. name)
+  end
+end
+
+group_child_ended = function(job, status)
+  local key = K.group(job.execution, job.group)
+  redis.call('HINCRBY', key, 'settled', 1)
+  if status ~= 'finished' and job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', 1) end
+  F.push('group', job.execution, job.group)
+end
+
+-- Tells the dependents of an ended job, from position `at` of its list on. A
+-- dependent with a question mark does not mind how the job ended.
+local function step_fan(x_id, name, at, ok)
+  local id = x_id .. '-' .. name
+  local dependents = redis.call('HGET', K.job(id), 'dependents') or ''
+  at, ok = tonumber(at), tonumber(ok) == 1
+  while true do
+    local from, to, dependent, any_end = string.find(dependents, '([^ ?]+)(%??)', at)
+    if not from then return end
+    if F.touched >= STEP_LIMIT then return { 'fan', x_id, name, from, ok and 1 or 0 } end
+    F.touched = F.touched + 1
+    at = to + 1
+    local job = J.get(x_id .. '-' .. dependent)
+    if job and job.status == 'deferred' then
+      if not ok and any_end == '' then
+        F.finish(job, 'canceled', 'reason', 'upstream ' .. name .. ' did not succeed')
+      elseif redis.call('HINCRBY', job.key, 'waits', -1) == 0 then
+        G.ready(job)
+      end
+    end
+  end
+end
+
+local function tell_node_to_stop(job)
+  if not job.worker_name then return end
+  redis.call('LPUSH', K.node_inbox(job.worker_name), 'stop ' .. job.id .. ' ' .. (job.claim or ''))
+  redis.call('EXPIRE', K.node_inbox(job.worker_name), 60)
+end
+
+local function take_out(job)
+  if job.status == 'started' then
+    tell_node_to_stop(job)
+    if job.origin then redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. (job.claim or '')) end
+  elseif job.status == 'scheduled' then
+    redis.call('ZREM', K.due(), job.id)
+  elseif job.status == 'queued' and redis.call('LLEN', K.queue(job.origin)) <= 1000 then
+    -- In a longer list the entry is dropped by the claim that meets it.
+    redis.call('LREM', K.queue(job.origin), 1, job.id)
+  end
+end
+
+-- Cancels what has not ended, from the `at`th job of the execution on.
+local function step_cancel(x_id, at, reason)
+  at = tonumber(at)
+  local room = STEP_LIMIT - F.touched
+  if room <= 0 then return { 'cancel', x_id, at, reason } end
+  local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+  for _, name in ipairs(names) do
+    F.touched = F.touched + 1
+    local job = J.get(x_id .. '-' .. name)
+    if job and not JOB_ENDED[job.status] then
+      take_out(job)
+      F.finish(job, 'canceled', 'reason', reason)
+    end
+  end
+  if #names == room then return { 'cancel', x_id, at + room, reason } end
+  redis.call('DEL', K.held(x_id), K.parked(x_id))
+end
+
+-- Puts parked jobs back at the heads of their lists, the last one first.
+local function step_unpark(x_id)
+  while true do
+    if F.touched >= STEP_LIMIT then return { 'unpark', x_id } end
+    local id = redis.call('RPOP', K.parked(x_id))
+    if not id then return end
+    F.touched = F.touched + 1
+    local job = J.get(id)
+    if job and job.status == 'deferred' then Q.enqueue(job, true) end
+  end
+end
+
+local function undo_child(job)
+  local key = K.group(job.execution, job.group)
+  redis.call('HINCRBY', key, 'settled', -1)
+  if job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', -1) end
+end
+
+-- A fan-out that ended well in spite of failed children opens again with them.
+local function must_open_again(job)
+  return job.kind == 'fan-out' and job.status == 'finished'
+    and tonumber(redis.call('HGET', K.group(job.execution, job.job), 'bad') or 0) > 0
+end
+
+-- retry, first pass: whatever did not succeed is deferred again, as new.
+local function step_reset(x_id, at)
+  at = tonumber(at)
+  local x, room = X.get(x_id), STEP_LIMIT - F.touched
+  if room <= 0 then return { 'reset', x_id, at } end
+  local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+  for _, name in ipairs(names) do
+    F.touched = F.touched + 1
+    local job = J.get(x_id .. '-' .. name)
+    if job then redis.call('PERSIST', job.key) end
+    if job and JOB_ENDED[job.status] and (job.status ~= 'finished' or must_open_again(job)) then
+      X.count(x, job.status, -1)
+      local fault = job.status ~= 'canceled' and job.status ~= 'finished' and job.on_failure ~= 'continue' and job.tolerated ~= '1'
+      if fault then X.count(x, 'faults', -1) end
+      if job.origin then redis.call('ZREM', K.failed(job.origin), job.id) end
+      redis.call('ZREM', K.dead(), job.id)
+      if job.group then undo_child(job) end
+      redis.call('HSET', job.key, 'status', 'deferred', 'crashes', 0, 'losses', 0, 'retries_left',
+        redis.call('HGET', job.key, 'retries') or 0)
+      redis.call('HDEL', job.key, 'error', 'reason', 'ended_at', 'result', 'metrics', 'passed', 'handed_over')
+      event('job_deferred', 'execution', x_id, 'job', name)
+    end
+  end
+  if #names == room then return { 'reset', x_id, at + room } end
+  F.push('rewait', x_id, 0)
+end
+
+-- retry, second pass: jobs count their upstreams anew; those without any go on.
+local function step_rewait(x_id, at)
+  at = tonumber(at)
+  local room = STEP_LIMIT - F.touched
+  if room <= 0 then return { 'rewait', x_id, at } end
+  local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+  for _, name in ipairs(names) do
+    F.touched = F.touched + 1
+    local job = J.get(x_id .. '-' .. name)
+    if job and job.status == 'deferred' then
+      local waits = 0
+      local upstreams = redis.call('HGET', job.key, 'upstreams') or ''
+      for upstream in string.gmatch(upstreams, '%S+') do
+        if redis.call('HGET', K.job(x_id .. '-' .. upstream), 'status') ~= 'finished' then
+          waits = waits + 1
+        end
+      end
+      redis.call('HSET', job.key, 'waits', waits)
+      if waits == 0 then
+        local opened = job.kind == 'fan-out' and redis.call('HGET', K.group(x_id, name), 'total')
+        if opened then
+          redis.call('HSET', job.key, 'status', 'started')
+          X.count(X.get(x_id), 'running', 1)
+          F.push('group', x_id, name)
+          post_agenda('expand ' .. x_id .. ' ' .. name)
+        else
+          G.ready(job)
+        end
+      end
+    end
+  end
+  if #names == room then return { 'rewait', x_id, at + room } end
+  redis.call('HDEL', K.execution(x_id), 'retrying')
+end
+
+local STEPS = { fan = step_fan, group = group_check, cancel = step_cancel, unpark = step_unpark,
+  reset = step_reset, rewait = step_rewait }
+
+-- Runs the steps; what is over, or comes back half done, goes to the outbox.
+function F.run()
+  while F.head <= #F.steps do
+    local step = F.steps[F.head]
+    F.head = F.head + 1
+    local rest = step
+    if F.touched < STEP_LIMIT then
+      F.touched = F.touched + 1
+      rest = STEPS[step[1]](step[2], step[3], step[4], step[5])
+    end
+    if rest then
+      redis.call('RPUSH', K.outbox(rest[2]), table.concat(rest, ' '))
+      redis.call('SADD', K.outboxes(), rest[2])
+    end
+  end
+end
+
+-- Takes what earlier scripts left over, as far as this one may go.
+function F.drain()
+  while F.touched < STEP_LIMIT do
+    local x_id = redis.call('SRANDMEMBER', K.outboxes())
+    if not x_id then return end
+    local text = redis.call('LPOP', K.outbox(x_id))
+    if text then
+      local step = {}
+      for word in string.gmatch(text, '%S+') do step[#step + 1] = word end
+      F.steps[#F.steps + 1] = step
+      F.run()
+    else
+      redis.call('SREM', K.outboxes(), x_id)
+    end
+  end
+end

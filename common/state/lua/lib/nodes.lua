@@ -1,0 +1,83 @@
+-- requires: keys now amounts
+-- Nodes as this script sees them, read once each. `used` counts what leases
+-- took, slots among it; it is recomputed from the leases at each beat.
+local N = { cache = {} }
+function N.get(id)
+  local n = N.cache[id]
+  if n ~= nil then return n end
+  local v = redis.call('HMGET', K.node(id), 'incarnation', 'capabilities', 'resources', 'used',
+    'timeout_ms', 'share', 'reserved', 'claim', 'verdicts', 'state', 'hostname')
+  n = { id = id, incarnation = v[1] or nil, tags = {}, total = A.parse(v[3]), used = A.parse(v[4]),
+    timeout_ms = tonumber(v[5] or 3000), share = tonumber(v[6] or 1), reserved = v[7] or nil,
+    claim = v[8] or nil, verdicts = v[9] or '', state = v[10] or '', hostname = v[11] or '' }
+  for tag in string.gmatch(v[2] or '', '%S+') do n.tags[tag] = true end
+  N.cache[id] = n
+  return n
+end
+function N.has_tags(n, class)
+  if class == 'any' then return true end
+  for tag in string.gmatch(class, '[^+]+') do
+    if not n.tags[tag] then return false end
+  end
+  return true
+end
+-- What a job takes of a node: a slot, and its share of the cpus when it names none.
+function N.charge(n, needs)
+  local charge = A.parse(needs)
+  charge.cpus = charge.cpus or n.share
+  charge.slots = 1
+  return charge
+end
+function N.free(n)
+  local free = {}
+  for name, amount in pairs(n.total) do free[name] = amount - (n.used[name] or 0) end
+  return free
+end
+function N.could(n, class, needs)
+  return n.incarnation and N.has_tags(n, class) and A.within(N.charge(n, needs), n.total)
+end
+function N.save_used(n) redis.call('HSET', K.node(n.id), 'used', A.format(n.used)) end
+-- Ends a lease of this claim, and gives back what it took.
+function N.drop_lease(n, job_id, claim)
+  local lease = redis.call('HGET', K.node_leases(n.id), job_id)
+  if not lease then return end
+  local held_by, needs = string.match(lease, '^%d+ (%S+) %d+ ?(.*)$')
+  if held_by ~= claim then return end
+  redis.call('HDEL', K.node_leases(n.id), job_id)
+  A.add(n.used, A.parse(needs), -1)
+  n.dirty = true
+end
+function N.alive_ids()
+  if not N.alive then
+    N.alive = {}
+    local beats = redis.call('ZRANGE', K.nodes(), 0, -1, 'WITHSCORES')
+    for i = 1, #beats, 2 do
+      if NOW_MS - tonumber(beats[i + 1]) <= N.get(beats[i]).timeout_ms then
+        N.alive[#N.alive + 1] = beats[i]
+      end
+    end
+  end
+  return N.alive
+end
+-- Could any live node but `except` ever run this? True while no node is alive:
+-- the first one has yet to come.
+local could_any_memo = {}
+function N.could_any(class, needs, except)
+  if class == 'any' and needs == '' and not except then return true end
+  local memo = class .. '|' .. needs .. '|' .. (except or '')
+  if could_any_memo[memo] == nil then
+    local alive, others = N.alive_ids(), 0
+    could_any_memo[memo] = false
+    for _, id in ipairs(alive) do
+      if id ~= except then
+        others = others + 1
+        if N.could(N.get(id), class, needs) then
+          could_any_memo[memo] = true
+          break
+        end
+      end
+    end
+    if others == 0 and not except then could_any_memo[memo] = true end
+  end
+  return could_any_memo[memo]
+end

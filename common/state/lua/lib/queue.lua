@@ -1,0 +1,44 @@
+-- requires: keys now iso event job nodes execution
+-- Queue lists: entering them, waking a node for them, parking what no live
+-- node could ever run.
+local Q = {}
+local idle_ids
+-- Wakes the least loaded idle node that fits; each idle node at most once.
+function Q.wake(class, needs)
+  idle_ids = idle_ids or redis.call('ZRANGE', K.idle(), 0, -1)
+  for i, id in ipairs(idle_ids) do
+    local n = N.get(id)
+    if not n.incarnation then
+      redis.call('ZREM', K.idle(), id)
+    elseif N.has_tags(n, class) and A.within(N.charge(n, needs), N.free(n)) then
+      redis.call('ZREM', K.idle(), id)
+      redis.call('LPUSH', K.node_inbox(id), 'wake')
+      redis.call('EXPIRE', K.node_inbox(id), 60)
+      table.remove(idle_ids, i)
+      return
+    end
+  end
+end
+local function park_unmet(job)
+  local signature = job.class .. '|' .. job.needs
+  redis.call('SADD', K.unmet(), signature)
+  redis.call('RPUSH', K.unmet() .. ':' .. signature, job.id)
+  redis.call('HSET', job.key, 'status', 'deferred', 'reason', 'no live node offers '
+    .. job.class .. (job.needs ~= '' and ' with ' .. job.needs or ''))
+  event('job_unmet', 'execution', job.execution, 'job', job.job, 'class', job.class, 'needs', job.needs)
+end
+-- Puts a job into its list. At the front it keeps the time at which it first came.
+function Q.enqueue(job, front)
+  X.touch(X.get(job.execution))
+  if not N.could_any(job.class, job.needs) then return park_unmet(job) end
+  local enqueued_at = front and job.enqueued_at or NOW_ISO
+  redis.call(front and 'LPUSH' or 'RPUSH', K.queue(job.origin), job.id)
+  redis.call('HSET', job.key, 'status', 'queued', 'enqueued_at', enqueued_at)
+  redis.call('HDEL', job.key, 'reason')
+  redis.call('ZADD', K.ready(), job.priority, job.origin)
+  redis.call('SADD', K.queues(), K.queue(job.origin))
+  event('job_queued', 'execution', job.execution, 'job', job.job, 'queue', job.origin,
+    'attempt', job.attempt)
+  job.status = 'queued'
+  Q.wake(job.class, job.needs)
+end

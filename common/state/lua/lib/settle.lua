@@ -1,0 +1,73 @@
+-- requires: flow
+-- The end of one attempt, under its token.
+local S = {}
+-- Back to its list at once: handed back, or its process or node is gone.
+function S.requeue(job, why, ...)
+  redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)
+  X.count(X.get(job.execution), 'running', -1)
+  redis.call('HDEL', job.key, 'claim', 'worker_name', 'started_at')
+  if select('#', ...) > 0 then redis.call('HSET', job.key, ...) end
+  event('job_requeued', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'why', why)
+  job.status = 'deferred'
+  Q.enqueue(job, true)
+end
+local function to_dead_letter(job, status, ...)
+  redis.call('ZADD', K.dead(), NOW_MS, job.id)
+  F.finish(job, status, ...)
+end
+local function retry(job, delay_ms, error)
+  redis.call('HSET', job.key, 'status', 'scheduled', 'error', error, 'retries_left', job.retries_left - 1)
+  redis.call('HDEL', job.key, 'claim')
+  redis.call('ZADD', K.due(), NOW_MS + delay_ms, job.id)
+  X.count(X.get(job.execution), 'running', -1)
+  event('job_scheduled', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt,
+    'in_ms', delay_ms)
+  job.status = 'scheduled'
+  G.release(job)
+end
+-- A job whose attempt is lost with its process or its node, too often: poison.
+function S.lost(job, counter, limit, error)
+  local times = job[counter] + 1
+  if times >= limit then
+    redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)
+    return to_dead_letter(job, 'failed', counter, times, 'error', error)
+  end
+  S.requeue(job, counter, counter, times, 'error', error)
+end
+local function append_log(job, attempt, node, text)
+  if text == '' then return end
+  local key = K.log(job.execution, job.job)
+  local room = CFG.log_limit_bytes - redis.call('STRLEN', key)
+  if room <= 0 then return end
+  if redis.call('HGET', job.key, 'logged') ~= tostring(attempt) then
+    redis.call('HSET', job.key, 'logged', attempt)
+    if attempt > 1 then text = '--- attempt ' .. attempt .. ' on ' .. node .. ' ---\n' .. text end
+  end
+  redis.call('APPEND', key, string.sub(text, 1, room))
+end
+S.append_log = append_log
+-- Returns OK, or STALE when the token does not hold, with nothing changed.
+function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms, log)
+  local job = J.get(id)
+  N.drop_lease(n, id, claim)
+  if not J.holds(job, attempt, claim) then return 'STALE' end
+  append_log(job, attempt, n.id, log)
+  if outcome == 'crashed' then
+    S.lost(job, 'crashes', CFG.max_crashes, error)
+    return 'OK'
+  end
+  if job.origin then redis.call('ZREM', K.wip(job.origin), id .. ':' .. claim) end
+  local started = { 'started_at', iso(NOW_MS - took_ms), 'ended_at', NOW_ISO }
+  redis.call('HSET', job.key, unpack(started))
+  if outcome == 'finished' then
+    redis.call('HDEL', job.key, 'error')
+    F.finish(job, 'finished', 'result', result, 'metrics', metrics)
+  elseif outcome == 'stopped' then
+    F.finish(job, 'stopped', 'error', error)
+  elseif retry_ms >= 0 and job.retries_left > 0 then
+    retry(job, retry_ms, error)
+  else
+    to_dead_letter(job, 'failed', 'error', error)
+  end
+  return 'OK'
+end

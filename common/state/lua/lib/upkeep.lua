@@ -1,0 +1,94 @@
+-- requires: settle
+-- What must happen now and then, done by whoever beats: reaping silent nodes,
+-- promoting what is due, draining outboxes, waking nodes for lists still ready.
+local UPKEEP_MS, AWAY_MS, SHARE, PATIENCE_MS, LEASES = 900, 5000, 0.02, 25000, 400
+
+-- An attempt is given away after max(time-out, min(25 s, 2 % of its run so far)).
+local function patience_ms(timeout_ms, ran_ms)
+  return math.max(timeout_ms, math.min(PATIENCE_MS, SHARE * ran_ms))
+end
+local function reap_node(id, beat)
+  local n = N.get(id)
+  local silent, kept, moved = NOW_MS - beat, 0, 0
+  local leases = redis.call('HGETALL', K.node_leases(id))
+  for i = 1, math.min(#leases, 2 * LEASES), 2 do
+    local attempt, claim, since = string.match(leases[i + 1], '^(%d+) (%S+) (%d+)')
+    local job = J.get(leases[i])
+    if not J.holds(job, tonumber(attempt), claim) then
+      redis.call('HDEL', K.node_leases(id), leases[i])
+    elseif silent < patience_ms(n.timeout_ms, beat - tonumber(since))
+      or not N.could_any(job.class, job.needs, id) then
+      kept = kept + 1
+    else
+      redis.call('HDEL', K.node_leases(id), leases[i])
+      S.lost(job, 'losses', CFG.max_losses, CFG.lost_error)
+      moved = moved + 1
+    end
+  end
+  if moved > 0 then event('node_reaped', 'node', id, 'silent_ms', silent, 'jobs', moved) end
+  if kept == 0 and #leases <= 2 * LEASES then
+    redis.call('DEL', K.node(id), K.node_inbox(id))
+    redis.call('ZREM', K.nodes(), id)
+    redis.call('ZREM', K.idle(), id)
+    event('node_lost', 'node', id, 'silent_ms', silent)
+  end
+end
+local function reap(since)
+  local silent = redis.call('ZRANGEBYSCORE', K.nodes(), '-inf', NOW_MS - 1500, 'WITHSCORES')
+  for i = 1, #silent, 2 do
+    local timeout_ms, beat = N.get(silent[i]).timeout_ms, tonumber(silent[i + 1])
+    if NOW_MS - beat > timeout_ms and NOW_MS - since > timeout_ms then reap_node(silent[i], beat) end
+  end
+end
+local function promote()
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.due(), '-inf', NOW_MS, 'LIMIT', 0, 200)) do
+    redis.call('ZREM', K.due(), id)
+    local job = J.get(id)
+    if job and job.status == 'scheduled' then
+      redis.call('HSET', job.key, 'status', 'deferred')
+      job.status = 'deferred'
+      G.admit(job)
+    end
+  end
+end
+local function unpark_unmet()
+  for _, signature in ipairs(redis.call('SMEMBERS', K.unmet())) do
+    local class, needs = string.match(signature, '^(.-)|(.*)$')
+    local list = K.unmet() .. ':' .. signature
+    if N.could_any(class, needs) then
+      for _ = 1, 200 do
+        local id = redis.call('LPOP', list)
+        if not id then break end
+        local job = J.get(id)
+        if job and job.status == 'deferred' then Q.enqueue(job) end
+      end
+      if redis.call('EXISTS', list) == 0 then redis.call('SREM', K.unmet(), signature) end
+    end
+  end
+end
+local function wake_for_ready()
+  if redis.call('ZCARD', K.idle()) == 0 then return end
+  for _, name in ipairs(redis.call('ZREVRANGE', K.ready(), 0, 19)) do
+    local id = redis.call('LINDEX', K.queue(name), 0)
+    local job = id and J.get(id)
+    if job then Q.wake(job.class, job.needs) elseif not id then redis.call('ZREM', K.ready(), name) end
+  end
+end
+-- Nobody reaps for one whole time-out after the last upkeep is too long ago:
+-- then it was Redis, or all of us, that was away.
+local function upkeep()
+  local v = redis.call('HMGET', K.maintenance(), 'at', 'away_until')
+  local at, since = tonumber(v[1] or 0), tonumber(v[2] or 0)
+  if NOW_MS - at < UPKEEP_MS and NOW_MS >= at then return end
+  if at > 0 and (NOW_MS - at > AWAY_MS or NOW_MS < at) then
+    since = NOW_MS
+    redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'away_until', NOW_MS)
+  else
+    redis.call('HSET', K.maintenance(), 'at', NOW_MS)
+  end
+  reap(since)
+  promote()
+  unpark_unmet()
+  wake_for_ready()
+  F.drain()
+end

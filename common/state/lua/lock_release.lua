@@ -1,0 +1,9 @@
+-- requires: keys
+-- Gives a lock back.
+-- ARGV  name, owner
+-- RETURNS OK | HELD (by another) | FREE (nobody held it)
+local owner = redis.call('HGET', K.lock(ARGV[1]), 'owner')
+if not owner then return 'FREE' end
+if owner ~= ARGV[2] then return 'HELD' end
+redis.call('DEL', K.lock(ARGV[1]))
+return 'OK'

@@ -1,0 +1,69 @@
+-- requires: settle claim
+-- Settles what a node's slots finished and claims what they can run next.
+-- ARGV  node, incarnation, claim id, lanes (free slots), free (`cpus=1 ram=...`, as the
+--       daemon knows it), draining (0|1), count of settlements and ten values for
+--       each (job, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms,
+--       log), then pairs: `<root>|<digest>|<function>` and how many riders of it
+-- RETURNS {OK | UNKNOWN | SUSPENDED, verdicts (OK | STALE), jobs (see C.payload)}
+-- KEEPS  a settlement counts only under its token; the same claim id again returns
+--        the same verdicts and the jobs whose tokens still hold, and changes nothing.
+local id, incarnation, claim_id, lanes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local free_there, draining, settled = A.parse(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
+local n = N.get(id)
+local known = n.incarnation == incarnation
+
+local function jobs_of_last_claim()
+  local jobs = {}
+  local leases = redis.call('HGETALL', K.node_leases(id))
+  for i = 1, #leases, 2 do
+    local attempt, claim, rest = string.match(leases[i + 1], '^(%d+) (%S+) %d+ ?(.*)$')
+    local job = claim == claim_id and J.get(leases[i])
+    if J.holds(job, tonumber(attempt), claim) then jobs[#jobs + 1] = C.payload(job, rest == '') end
+  end
+  return jobs
+end
+if known and n.claim == claim_id then
+  local verdicts = {}
+  for word in string.gmatch(n.verdicts, '%S+') do verdicts[#verdicts + 1] = word end
+  return { 'OK', verdicts, jobs_of_last_claim() }
+end
+
+local verdicts, at, done, bad = {}, 8, 0, 0
+for i = 1, settled do
+  local outcome = ARGV[at + 3]
+  verdicts[i] = S.settle(n, ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], outcome, ARGV[at + 4],
+    ARGV[at + 5], ARGV[at + 6], tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]), ARGV[at + 9])
+  if outcome == 'finished' then done = done + 1 else bad = bad + 1 end
+  at = at + 10
+end
+if settled > 0 and redis.call('EXISTS', K.rq_worker(id)) == 1 then
+  if done > 0 then redis.call('HINCRBY', K.rq_worker(id), 'successful_job_count', done) end
+  if bad > 0 then redis.call('HINCRBY', K.rq_worker(id), 'failed_job_count', bad) end
+end
+F.run()
+
+local jobs, status = {}, known and 'OK' or 'UNKNOWN'
+if known and redis.call('EXISTS', K.suspended()) == 1 then status = 'SUSPENDED' end
+if status == 'OK' and not draining then
+  local free, ahead = N.free(n), {}
+  for name, amount in pairs(free) do free[name] = math.min(amount, free_there[name] or amount) end
+  for i = at, #ARGV, 2 do ahead[ARGV[i]] = tonumber(ARGV[i + 1]) end
+  redis.call('ZREM', K.idle(), id)
+  local other_idle = redis.call('ZCARD', K.idle()) > 0
+  jobs = C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  local heads = 0
+  for _, job in ipairs(jobs) do heads = heads + 1 - job[17] end
+  if heads < lanes then
+    redis.call('ZADD', K.idle(), (n.used.slots or 0) / math.max(n.total.slots or 1, 1), id)
+  end
+elseif known then
+  redis.call('ZREM', K.idle(), id)
+end
+if known then
+  redis.call('HSET', K.node(id), 'claim', claim_id, 'verdicts', table.concat(verdicts, ' '),
+    'used', A.format(n.used))
+end
+F.run()
+F.drain()
+X.flush()
+return { status, verdicts, jobs }

@@ -1,0 +1,35 @@
+-- requires: settle
+-- Registers a node, or the same one anew. Leases of another incarnation move at once.
+-- ARGV  node, incarnation, hostname, capabilities, resources (slots among them), share of
+--       a cpu that a job takes which names none, time-out (ms), then pairs of fields
+-- RETURNS OK | TAKEN (a live node of this name runs on another host)
+-- KEEPS  one incarnation a node; its own leases survive registering again.
+local id, incarnation, hostname = ARGV[1], ARGV[2], ARGV[3]
+local n = N.get(id)
+local beat = tonumber(redis.call('ZSCORE', K.nodes(), id) or 0)
+local other = n.incarnation and n.incarnation ~= incarnation
+if other and n.hostname ~= hostname and NOW_MS - beat <= n.timeout_ms then return 'TAKEN' end
+
+local leases = redis.call('HGETALL', K.node_leases(id))
+for i = 1, #leases, 2 do
+  local attempt, claim = string.match(leases[i + 1], '^(%d+) (%S+)')
+  if string.sub(claim, 1, #incarnation) ~= incarnation then
+    redis.call('HDEL', K.node_leases(id), leases[i])
+    local job = J.get(leases[i])
+    if J.holds(job, tonumber(attempt), claim) then
+      S.lost(job, 'losses', CFG.max_losses, CFG.lost_error)
+    end
+  end
+end
+redis.call('DEL', K.node_inbox(id))
+redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname', hostname,
+  'capabilities', ARGV[4], 'resources', ARGV[5], 'share', ARGV[6], 'timeout_ms', ARGV[7],
+  'registered_at', NOW_ISO, 'state', 'idle', unpack(ARGV, 8))
+if #leases == 0 or other then redis.call('HDEL', K.node(id), 'used', 'claim', 'verdicts') end
+redis.call('HDEL', K.node(id), 'reserved')
+redis.call('PEXPIRE', K.node(id), 2 * tonumber(ARGV[7]))
+redis.call('ZADD', K.nodes(), NOW_MS, id)
+event('node_registered', 'node', id, 'incarnation', incarnation, 'capabilities', ARGV[4])
+F.run()
+X.flush()
+return 'OK'

@@ -1,0 +1,148 @@
+"""Loads the Lua scripts, and says how to call them.
+
+A script is its shared parts (`-- requires:` in its header, resolved in order,
+each once), then its own text, behind a prelude that holds the key prefixes and
+the limits. The text's SHA-1 is what Redis knows it by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+from . import keys
+
+_REQUIRES = re.compile(r"^-- requires:(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the scripts enforce; every process of a cluster should have the same."""
+
+    #: times a job may take its process down before it is dead-lettered
+    max_crashes: int = 3
+    #: times a job may lose its node before it is dead-lettered
+    max_losses: int = 10
+    #: captured output kept for a job, bytes
+    log_limit_bytes: int = 1_048_576
+
+    def as_lua(self) -> str:
+        """The table `CFG` of the scripts."""
+        lost = json.dumps(
+            {
+                "type": "NodeLost",
+                "message": "the node that ran the job was lost too often; "
+                "see `penstock queue dead` and the job's log",
+                "traceback": "",
+            }
+        )
+        return (
+            f"local CFG = {{ max_crashes = {self.max_crashes}, max_losses = {self.max_losses}, "
+            f"log_limit_bytes = {self.log_limit_bytes}, lost_error = {_lua_string(lost)} }}"
+        )
+
+
+@dataclass(frozen=True)
+class Script:
+    """One script, whole: `sha` is what EVALSHA takes, `text` what EVAL takes."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.text.encode()).hexdigest()
+
+
+Argument = str | bytes | int | float
+
+
+@dataclass(frozen=True)
+class Request:
+    """A call of a script, ready to be sent, and sent again after a lost reply."""
+
+    script: Script
+    args: list[Argument] = field(default_factory=list)
+
+    def evalsha(self) -> tuple[Argument, ...]:
+        """The command that runs it where the script is known."""
+        return ("EVALSHA", self.script.sha, 0, *self.args)
+
+    def eval(self) -> tuple[Argument, ...]:
+        """The command that runs it anywhere, and makes the script known."""
+        return ("EVAL", self.script.text, 0, *self.args)
+
+
+class Scripts(Mapping[str, Script]):
+    """All scripts by name.
+
+    `replace` swaps shared parts by name: the tests' clock is one.
+    """
+
+    def __init__(self, limits: Limits | None = None, replace: Mapping[str, str] | None = None):
+        self._limits = limits or Limits()
+        self._replace = dict(replace or {})
+        self._scripts: dict[str, Script] = {}
+
+    def __getitem__(self, name: str) -> Script:
+        if name not in self._scripts:
+            self._scripts[name] = Script(name, self._text(name))
+        return self._scripts[name]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        folder = resources.files(__package__) / "lua"
+        names = (entry.name for entry in folder.iterdir())
+        return iter(sorted(name[:-4] for name in names if name.endswith(".lua")))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _text(self, name: str) -> str:
+        parts: list[str] = []
+        seen: set[str] = set()
+        main = _read(f"{name}.lua")
+        self._collect(main, seen, parts)
+        prelude = f"local RQ, PS = {_lua_string(keys.RQ)}, {_lua_string(keys.PENSTOCK)}"
+        return "\n".join([prelude, self._limits.as_lua(), *parts, main])
+
+    def _collect(self, text: str, seen: set[str], parts: list[str]) -> None:
+        for needed in _required(text):
+            if needed in seen:
+                continue
+            seen.add(needed)
+            part = self._replace.get(needed) or _read(f"lib/{needed}.lua")
+            self._collect(part, seen, parts)
+            parts.append(part)
+
+
+def run(client: Any, request: Request) -> Any:
+    """Runs the request on a redis-py client; loads the script where it is unknown."""
+    from redis.exceptions import NoScriptError
+
+    try:
+        return client.execute_command(*request.evalsha())
+    except NoScriptError:
+        return client.execute_command(*request.eval())
+
+
+Runner = Callable[[Request], Any]
+
+
+def _read(path: str) -> str:
+    return (resources.files(__package__) / "lua" / path).read_text(encoding="utf-8")
+
+
+def _required(text: str) -> list[str]:
+    found = _REQUIRES.search(text)
+    return found.group(1).split() if found else []
+
+
+def _lua_string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"'{escaped}'"

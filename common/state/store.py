@@ -1,0 +1,344 @@
+"""Typed calls on the state in Redis: one method a script, and the plain reads.
+
+Requests are built and replies are parsed by functions of their own, so that the
+worker daemon, which waits on many things at once, can send and receive them on
+a connection of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from ..jobs import Beaten, Claimed, NodeInfo, Settlement, Token, config_of, format_amounts, parse_amounts
+from ..jobs import Advanced, job_id
+from . import keys
+from .scripts import Limits, Request, Script, Scripts, run
+
+#: jobs in one chunk of an extension; a script touches at most 500
+CHUNK = 200
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to be added: its name, what it waits for (`b?`: b's outcome does not matter), its fields."""
+
+    name: str
+    upstreams: tuple[str, ...]
+    fields: dict[str, str | int | float]
+
+
+class Store:
+    """The state behind one Redis. Every method is one round trip and one script, unless it only reads."""
+
+    def __init__(self, client: redis.Redis, limits: Limits | None = None, scripts: Scripts | None = None):
+        self.client = client
+        self.scripts = scripts or Scripts(limits)
+
+    # -- requests, for those who send them on their own connection
+
+    def advance_request(
+        self,
+        node: str,
+        incarnation: str,
+        claim_id: str,
+        settlements: Sequence[Settlement],
+        lanes: int,
+        free: dict[str, float],
+        ahead: dict[str, int],
+        draining: bool = False,
+    ) -> Request:
+        """Settles and claims in one round trip; send it again as it is after a lost reply."""
+        args: list[Any] = [node, incarnation, claim_id, lanes, format_amounts(free), int(draining)]
+        args.append(len(settlements))
+        for one in settlements:
+            args += _token_args(one.token)
+            args += [one.outcome, one.result, one.error, json.dumps(one.metrics)]
+            args += [max(0, one.ended_ms - one.started_ms), one.retry_ms, one.log]
+        for key, riders in ahead.items():
+            args += [key, riders]
+        return self._request("node_advance", *args)
+
+    def handback_request(self, node: str, incarnation: str, tokens: Sequence[Token]) -> Request:
+        """Gives unstarted jobs back to the heads of their queues, in the order given."""
+        return self._request("node_handback", node, incarnation, *_tokens_args(tokens))
+
+    def beat_request(
+        self, node: str, incarnation: str, tokens: Sequence[Token], load: int, state: str
+    ) -> Request:
+        """A heartbeat; `tokens` are all attempts that this daemon still holds."""
+        del load  # the leases say it; kept for daemons of the first version
+        return self._request("node_beat", node, incarnation, state, *_tokens_args(tokens))
+
+    def log_request(self, token: Token, node: str, text: bytes) -> Request:
+        """Appends output of a running attempt."""
+        return self._request("job_log", node, *_token_args(token), text)
+
+    def wait_request(self, node: str, incarnation: str, token: Token, waiting: bool) -> Request:
+        """A job begins to wait for others inside its run, or goes on."""
+        del incarnation  # the token says enough
+        return self._request("node_wait", node, *_token_args(token), int(waiting))
+
+    def results_request(self, execution: str, names: Sequence[str]) -> Request:
+        """The results of finished jobs, fan-outs' counts included."""
+        return self._request("job_results", execution, *names)
+
+    # -- nodes
+
+    def register(self, node: NodeInfo) -> str:
+        """Registers a node; OK, or TAKEN when a live node of that name runs on another host."""
+        resources = dict(node.resources)
+        resources["slots"] = node.concurrency
+        cpus = resources.get("cpus", 1.0)
+        share = min(1.0, cpus / max(node.concurrency, 1))
+        return self._text(
+            "node_register",
+            node.id,
+            node.incarnation,
+            node.hostname,
+            " ".join(node.capabilities),
+            format_amounts(resources),
+            f"{share:.15g}",
+            int(node.timeout_s * 1000),
+            "pid",
+            node.pid,
+            "concurrency",
+            node.concurrency,
+            "version",
+            node.version,
+        )
+
+    def leave(self, node: str, incarnation: str, reason: str) -> int:
+        """The node is gone; returns how many of its jobs were queued again."""
+        return int(self._call("node_leave", node, incarnation, reason))
+
+    def advance(self, node: str, incarnation: str, claim_id: str, **rest: Any) -> Advanced:
+        """As `advance_request`, sent at once; missing arguments mean none."""
+        given: dict[str, Any] = {"settlements": (), "lanes": 0, "free": {}, "ahead": {}}
+        given.update(rest)
+        return parse_advance(run(self.client, self.advance_request(node, incarnation, claim_id, **given)))
+
+    def beat(
+        self, node: str, incarnation: str, tokens: Sequence[Token] = (), state: str = "idle"
+    ) -> Beaten:
+        """As `beat_request`, sent at once."""
+        return parse_beat(run(self.client, self.beat_request(node, incarnation, tokens, 0, state)))
+
+    def handback(self, node: str, incarnation: str, tokens: Sequence[Token]) -> list[str]:
+        """As `handback_request`, sent at once; OK or STALE for each."""
+        return _texts(run(self.client, self.handback_request(node, incarnation, tokens)))
+
+    def wait(self, node: str, incarnation: str, token: Token, waiting: bool) -> str:
+        """As `wait_request`, sent at once; OK or STALE."""
+        return _text(run(self.client, self.wait_request(node, incarnation, token, waiting)))
+
+    # -- executions
+
+    def submit(
+        self, execution: str, digest: str, spec: str, fields: dict[str, Any], key: str = ""
+    ) -> tuple[str, str]:
+        """(OK, EXISTS or CONFLICT, the execution's id)."""
+        pairs = [item for pair in fields.items() for item in pair]
+        verdict, id_ = self._call("execution_submit", execution, digest, key, spec, *pairs)
+        return _text(verdict), _text(id_)
+
+    def extend(self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]) -> str:
+        """Adds one chunk of jobs; OK, DONE, AHEAD or CLOSED."""
+        args: list[Any] = [execution, stage, chunk, int(last)]
+        for job in jobs:
+            args += [job.name, " ".join(job.upstreams), 2 * len(job.fields)]
+            args += [item for pair in job.fields.items() for item in pair]
+        return self._text("execution_extend", *args)
+
+    def control(self, execution: str, verb: str) -> str:
+        """pause, resume or cancel; the status after it, or GONE."""
+        return self._text("execution_control", execution, verb)
+
+    def retry(self, execution: str) -> str:
+        """Runs again what did not succeed; RUNNING, OPEN, SUCCEEDED or GONE."""
+        return self._text("execution_retry", execution)
+
+    def expire(self, execution: str, start: int, size: int = CHUNK) -> int:
+        """Starts the TTL of one chunk of jobs; the next chunk's start, -1 at the end."""
+        return int(self._call("execution_expire", execution, start, size))
+
+    def drain_outbox(self) -> int:
+        """Does what scripts left over; how many executions have more of it."""
+        return int(self._call("outbox_drain"))
+
+    # -- control jobs and the agenda
+
+    def open_group(
+        self, execution: str, name: str, total: int, limit: int, window: int, result: str
+    ) -> tuple[str, int, int, int]:
+        """Opens a fan-out: (OK or ENDED, jobs created, chunks created, jobs settled)."""
+        reply = self._call("group_open", execution, name, total, limit, window, result)
+        return _text(reply[0]), int(reply[1]), int(reply[2]), int(reply[3])
+
+    def start_control(self, execution: str, name: str, claim: str, who: str) -> Token | None:
+        """Takes a fan-in to run it; None when it has ended."""
+        id_ = job_id(execution, name)
+        verdict, attempt = self._call("control_start", id_, claim, who)
+        return Token(id_, int(attempt), claim) if _text(verdict) == "OK" else None
+
+    def settle_control(
+        self, token: Token, outcome: str, result: str = "", error: str = "", metrics: str = "{}"
+    ) -> str:
+        """Settles a fan-in; OK or STALE."""
+        return self._text("control_settle", *_token_args(token), outcome, result, error, metrics)
+
+    def enqueue_control(self, execution: str, name: str, data: str) -> str:
+        """Hands a fan-in with a function of the user's to the workers; OK or ENDED."""
+        return self._text("control_enqueue", execution, name, data)
+
+    def fail_control(self, execution: str, name: str, error: str) -> str:
+        """Fails a control job that cannot be carried out, or the execution itself (name '')."""
+        return self._text("control_fail", execution, name, error)
+
+    def take_agenda(self, domain: str, lease_s: float, limit: int) -> tuple[str, list[str]]:
+        """(the lease's mark, items) that may be worked on now."""
+        mark, *items = _texts(self._call("agenda_take", domain, int(lease_s * 1000), limit))
+        return mark, items
+
+    def finish_agenda(self, domain: str, item: str, mark: str) -> str:
+        """OK, or AGAIN when the item was posted anew meanwhile."""
+        return self._text("agenda_done", domain, item, mark)
+
+    def upkeep(self) -> tuple[int, int]:
+        """Reaps, promotes, drains; (ms at which the next job is due or -1, the server's ms)."""
+        due, now = self._call("upkeep")
+        return int(float(due)), int(now)
+
+    def promote_due(self) -> tuple[int, int]:
+        """Queues what has become due; as `upkeep`."""
+        due, now = self._call("due_promote")
+        return int(float(due)), int(now)
+
+    # -- locks and queues
+
+    def lock_acquire(self, name: str, owner: str, ttl_s: float) -> tuple[str, str]:
+        """(OK, fencing number) or (HELD, owner)."""
+        verdict, value = self._call("lock_acquire", name, owner, int(ttl_s * 1000))
+        return _text(verdict), str(value) if isinstance(value, int) else _text(value)
+
+    def lock_release(self, name: str, owner: str) -> str:
+        """OK, HELD (by another) or FREE."""
+        return self._text("lock_release", name, owner)
+
+    def pause_queues(self, verb: str, names: Sequence[str]) -> int:
+        """pause or resume; how many changed."""
+        return int(self._call("queue_pause", verb, *names))
+
+    # -- reads
+
+    def results(self, execution: str, names: Sequence[str]) -> dict[str, bytes]:
+        """JSON results of those of `names` that are finished."""
+        return parse_results(names, run(self.client, self.results_request(execution, names)))
+
+    def execution(self, execution: str) -> dict[str, str]:
+        """All fields of an execution; empty when there is none."""
+        return _decoded(self.client.hgetall(keys.execution(execution)))
+
+    def group(self, execution: str, name: str) -> dict[str, str]:
+        """All fields of a fan-out's group; empty before it opens."""
+        return _decoded(self.client.hgetall(keys.group(execution, name)))
+
+    def spec(self, execution: str) -> str:
+        """The stored workflow, JSON; empty when there is none."""
+        return _text(self.client.get(keys.spec(execution)) or b"")
+
+    def job_names(self, execution: str) -> list[str]:
+        """Names of all jobs created so far, in order."""
+        return _texts(self.client.lrange(keys.jobs(execution), 0, -1))
+
+    def jobs(self, execution: str, names: Sequence[str], fields: Sequence[str]) -> list[dict[str, str]]:
+        """The named fields of jobs, 1,000 a round trip; a missing field is ''."""
+        out: list[dict[str, str]] = []
+        for start in range(0, len(names), 1000):
+            with self.client.pipeline(transaction=False) as pipe:
+                for name in names[start : start + 1000]:
+                    pipe.hmget(keys.job(job_id(execution, name)), list(fields))
+                for values in pipe.execute():
+                    out.append(dict(zip(fields, (_text(v or b"") for v in values), strict=True)))
+        return out
+
+    # -- inside
+
+    def _request(self, script: str, *args: Any) -> Request:
+        return Request(self._script(script), list(args))
+
+    def _script(self, name: str) -> Script:
+        return self.scripts[name]
+
+    def _call(self, script: str, *args: Any) -> Any:
+        return run(self.client, self._request(script, *args))
+
+    def _text(self, script: str, *args: Any) -> str:
+        return _text(self._call(script, *args))
+
+
+def parse_advance(reply: Any) -> Advanced:
+    """The reply to `advance_request`."""
+    status, verdicts, jobs = reply
+    return Advanced(
+        verdicts=_texts(verdicts),
+        claimed=[_claimed(row) for row in jobs],
+        suspended=_text(status) == "SUSPENDED",
+        unknown=_text(status) == "UNKNOWN",
+    )
+
+
+def parse_beat(reply: Any) -> Beaten:
+    """The reply to `beat_request`."""
+    status, work, stale = reply
+    return Beaten(unknown=_text(status) == "UNKNOWN", stale=_texts(stale), work=bool(work))
+
+
+def parse_results(names: Sequence[str], reply: Any) -> dict[str, bytes]:
+    """The reply to `results_request`: JSON by name, for those that are finished."""
+    return {name: value for name, value in zip(names, reply, strict=True) if value}
+
+
+def _claimed(row: list[Any]) -> Claimed:
+    run_ = _text(row[5])
+    return Claimed(
+        token=Token(_text(row[0]), int(row[1]), _text(row[2])),
+        execution=_text(row[3]),
+        name=_text(row[4]),
+        run=run_,
+        root=_text(row[6]),
+        digest=_text(row[7]),
+        config=config_of(run_, row[8]),
+        refs=tuple(_text(row[9]).split()),
+        timeout_s=float(row[10]),
+        needs=parse_amounts(_text(row[11])),
+        priority=int(row[12]),
+        queue=_text(row[13]),
+        retry=json.loads(row[14]) if row[14] else {},
+        retries_left=int(row[15]),
+        rider=bool(row[16]),
+    )
+
+
+def _token_args(token: Token) -> list[Any]:
+    return [token.job, token.attempt, token.claim]
+
+
+def _tokens_args(tokens: Iterable[Token]) -> list[Any]:
+    return [item for token in tokens for item in _token_args(token)]
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    return [_text(value) for value in values]
+
+
+def _decoded(mapping: Any) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in mapping.items()}
