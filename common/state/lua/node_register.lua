@@ -10,22 +10,18 @@ local beat = tonumber(redis.call('ZSCORE', K.nodes(), id) or 0)
 local other = n.incarnation and n.incarnation ~= incarnation
 if other and n.hostname ~= hostname and NOW_MS - beat <= n.timeout_ms then return 'TAKEN' end
 
-local leases = redis.call('HGETALL', K.node_leases(id))
-for i = 1, #leases, 2 do
-  local attempt, claim = string.match(leases[i + 1], '^(%d+) (%S+)')
-  if string.sub(claim, 1, #incarnation) ~= incarnation then
-    redis.call('HDEL', K.node_leases(id), leases[i])
-    local job = J.get(leases[i])
-    if J.holds(job, tonumber(attempt), claim) then
-      S.lost(job, 'losses', CFG.max_losses, CFG.lost_error)
-    end
+local jobs, void = S.leased(id)
+for _, job in ipairs(jobs) do
+  if string.sub(job.claim, 1, #incarnation) ~= incarnation then
+    S.lost(job, 'losses', CFG.max_losses, CFG.lost_error)
   end
 end
+for _, lease in ipairs(void) do redis.call('HDEL', K.node_leases(id), lease) end
 redis.call('DEL', K.node_inbox(id))
 redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname', hostname,
   'capabilities', ARGV[4], 'resources', ARGV[5], 'share', ARGV[6], 'timeout_ms', ARGV[7],
   'registered_at', NOW_ISO, 'state', 'idle', unpack(ARGV, 8))
-if #leases == 0 or other then redis.call('HDEL', K.node(id), 'used', 'claim', 'verdicts') end
+if #jobs == 0 or other then redis.call('HDEL', K.node(id), 'used', 'claim', 'verdicts') end
 redis.call('HDEL', K.node(id), 'reserved')
 redis.call('PEXPIRE', K.node(id), 2 * tonumber(ARGV[7]))
 redis.call('ZADD', K.nodes(), NOW_MS, id)

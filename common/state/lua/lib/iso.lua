@@ -1,8 +1,9 @@
 -- requires: now
--- Milliseconds since 1970 as RQ writes dates: 2026-11-22T10:53:00.123000Z.
+-- Milliseconds since 1970, and microseconds beyond, as RQ writes dates:
+-- 2026-11-22T10:53:00.123000Z.
 -- Days to a civil date: Howard Hinnant, "chrono-compatible low-level date
 -- algorithms", civil_from_days.
-local function iso(ms)
+local function iso(ms, us)
   local seconds = math.floor(ms / 1000)
   local days, rest = math.floor(seconds / 86400), seconds % 86400
   local z = days + 719468
@@ -15,7 +16,7 @@ local function iso(ms)
   local day = doy - math.floor((153 * mp + 2) / 5) + 1
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d000Z', year, month, day,
-    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, ms % 1000)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d%03dZ', year, month, day,
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, ms % 1000, us or 0)
 end
 local NOW_ISO = iso(NOW_MS)

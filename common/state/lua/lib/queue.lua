@@ -1,8 +1,14 @@
 -- requires: keys now iso event job nodes execution
 -- Queue lists: entering them, waking a node for them, parking what no live
 -- node could ever run.
-local Q = {}
+local Q = { stamps = 0 }
 local idle_ids
+-- The time at which a job enters its list; jobs of one script keep their order.
+local function stamp()
+  local us = NOW_US + Q.stamps
+  Q.stamps = Q.stamps + 1
+  return iso(NOW_MS + math.floor(us / 1000), us % 1000)
+end
 -- Wakes the least loaded idle node that fits; each idle node at most once.
 function Q.wake(class, needs)
   idle_ids = idle_ids or redis.call('ZRANGE', K.idle(), 0, -1)
@@ -31,7 +37,7 @@ end
 function Q.enqueue(job, front)
   X.touch(X.get(job.execution))
   if not N.could_any(job.class, job.needs) then return park_unmet(job) end
-  local enqueued_at = front and job.enqueued_at or NOW_ISO
+  local enqueued_at = front and job.enqueued_at or stamp()
   redis.call(front and 'LPUSH' or 'RPUSH', K.queue(job.origin), job.id)
   redis.call('HSET', job.key, 'status', 'queued', 'enqueued_at', enqueued_at)
   redis.call('HDEL', job.key, 'reason')

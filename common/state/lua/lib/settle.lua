@@ -25,8 +25,27 @@ local function retry(job, delay_ms, error)
   job.status = 'scheduled'
   G.release(job)
 end
+-- Splits a node's leases into jobs to move, the one that waited least first, so that
+-- putting each at its list's head restores their order; and ids whose token is void.
+function S.leased(node_id)
+  local jobs, void = {}, {}
+  local leases = redis.call('HGETALL', K.node_leases(node_id))
+  for i = 1, #leases, 2 do
+    local attempt, claim, since = string.match(leases[i + 1], '^(%d+) (%S+) (%d+)')
+    local job = J.get(leases[i])
+    if J.holds(job, tonumber(attempt), claim) then
+      job.since = tonumber(since)
+      jobs[#jobs + 1] = job
+    else
+      void[#void + 1] = leases[i]
+    end
+  end
+  table.sort(jobs, function(a, b) return (a.enqueued_at or '') > (b.enqueued_at or '') end)
+  return jobs, void
+end
 -- A job whose attempt is lost with its process or its node, too often: poison.
 function S.lost(job, counter, limit, error)
+  if job.worker_name then redis.call('HDEL', K.node_leases(job.worker_name), job.id) end
   local times = job[counter] + 1
   if times >= limit then
     redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)

@@ -10,23 +10,19 @@ end
 local function reap_node(id, beat)
   local n = N.get(id)
   local silent, kept, moved = NOW_MS - beat, 0, 0
-  local leases = redis.call('HGETALL', K.node_leases(id))
-  for i = 1, math.min(#leases, 2 * LEASES), 2 do
-    local attempt, claim, since = string.match(leases[i + 1], '^(%d+) (%S+) (%d+)')
-    local job = J.get(leases[i])
-    if not J.holds(job, tonumber(attempt), claim) then
-      redis.call('HDEL', K.node_leases(id), leases[i])
-    elseif silent < patience_ms(n.timeout_ms, beat - tonumber(since))
+  local jobs, void = S.leased(id)
+  for _, lease in ipairs(void) do redis.call('HDEL', K.node_leases(id), lease) end
+  for i, job in ipairs(jobs) do
+    if i > LEASES or silent < patience_ms(n.timeout_ms, beat - job.since)
       or not N.could_any(job.class, job.needs, id) then
       kept = kept + 1
     else
-      redis.call('HDEL', K.node_leases(id), leases[i])
       S.lost(job, 'losses', CFG.max_losses, CFG.lost_error)
       moved = moved + 1
     end
   end
   if moved > 0 then event('node_reaped', 'node', id, 'silent_ms', silent, 'jobs', moved) end
-  if kept == 0 and #leases <= 2 * LEASES then
+  if kept == 0 then
     redis.call('DEL', K.node(id), K.node_inbox(id))
     redis.call('ZREM', K.nodes(), id)
     redis.call('ZREM', K.idle(), id)
@@ -80,7 +76,7 @@ local function upkeep()
   local v = redis.call('HMGET', K.maintenance(), 'at', 'away_until')
   local at, since = tonumber(v[1] or 0), tonumber(v[2] or 0)
   if NOW_MS - at < UPKEEP_MS and NOW_MS >= at then return end
-  if at > 0 and (NOW_MS - at > AWAY_MS or NOW_MS < at) then
+  if NOW_MS - at > AWAY_MS or NOW_MS < at then
     since = NOW_MS
     redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'away_until', NOW_MS)
   else

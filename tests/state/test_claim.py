@@ -1,0 +1,232 @@
+"""What a claim takes: priority, order, tags, resources, batches."""  # Q1 Q2 Q3
+
+from __future__ import annotations
+
+from support.scripted import done, new_job
+
+from penstock.common.jobs import job_id
+from penstock.common.state import keys
+
+
+def names(claimed):
+    return [one.name for one in claimed]
+
+
+def test_highest_priority_first_then_first_come(cluster):
+    cluster.submit(
+        new_job("low", priority=1), new_job("one", priority=5), new_job("two", priority=5),
+        new_job("top", priority=10), new_job("gpu", priority=5, tags=("gpu",)),
+    )  # fmt: skip
+    node = cluster.node(capabilities=("cpu", "gpu"), slots=5, resources={"cpus": 5.0})
+    assert names(node.claim(3)) == ["top", "one", "two"]
+    assert names(node.claim(5)) == ["gpu", "low"]
+
+
+def test_queues_are_rqs_lists(cluster):
+    cluster.submit(*(new_job(f"j{i}", priority=7, tags=("gpu", "ssd")) for i in range(3)))
+    assert cluster.client.llen("rq:queue:gpu+ssd.p7") == 3
+    assert cluster.client.sismember("rq:queues", "rq:queue:gpu+ssd.p7")
+
+
+def test_a_job_runs_only_where_all_its_tags_are(cluster):
+    cluster.submit(new_job("both", tags=("gpu", "ssd")), new_job("plain"))
+    cpu, gpu = cluster.node("cpu"), cluster.node("gpu", capabilities=("cpu", "gpu"))
+    full = cluster.node("full", capabilities=("cpu", "gpu", "ssd"))
+    assert names(cpu.claim(2)) == ["plain"]
+    assert names(gpu.claim(2)) == []
+    assert names(full.claim(2)) == ["both"]
+
+
+def test_resources_are_never_over_committed(cluster):
+    cluster.submit(*(new_job(f"j{i}", needs="ram=3000000000") for i in range(4)))
+    node = cluster.node(slots=4, resources={"cpus": 4.0, "ram": 8e9})
+    assert names(node.claim(4)) == ["j0", "j1"]
+    assert names(node.claim(2)) == []
+    (first,) = cluster.events("job_started")[:1]
+    assert first["free"] == "cpus=4 ram=8000000000 slots=4"
+
+
+def test_what_the_daemon_says_is_free_counts_too(cluster):
+    cluster.submit(new_job("a", needs="gpus=1"))
+    node = cluster.node(resources={"cpus": 2.0, "gpus": 2.0})
+    assert names(node.claim(1, free={"cpus": 2, "gpus": 0, "slots": 1})) == []
+    assert names(node.claim(1, free={"cpus": 2, "gpus": 1, "slots": 1})) == ["a"]
+
+
+def test_a_claim_looks_past_what_does_not_fit(cluster):
+    big = [new_job(f"big{i}", needs="ram=7000000000") for i in range(31)]
+    cluster.submit(new_job("taken", needs="ram=5000000000"), *big, new_job("small"))
+    node = cluster.node(slots=4, resources={"cpus": 4.0, "ram": 8e9})
+    assert names(node.claim(1)) == ["taken"]
+    assert names(node.claim(1)) == ["small"]
+
+
+def test_a_claim_looks_past_32_at_most(cluster):
+    big = [new_job(f"big{i}", needs="ram=7000000000") for i in range(33)]
+    cluster.submit(new_job("taken", needs="ram=5000000000"), *big, new_job("small"))
+    node = cluster.node(slots=4, resources={"cpus": 4.0, "ram": 8e9})
+    assert names(node.claim(1)) == ["taken"]
+    assert names(node.claim(1)) == []
+
+
+def test_a_big_job_passed_over_20_times_reserves_a_node(cluster):
+    small = [new_job(f"s{i}", needs="cpus=1") for i in range(40)]
+    cluster.submit(new_job("first", needs="cpus=1"), new_job("big", needs="cpus=2"), *small)
+    node = cluster.node(slots=2, resources={"cpus": 2.0})
+    (held,) = node.claim(1)
+    ran = []
+    for _ in range(30):
+        claimed = node.claim(1)
+        if not claimed:
+            break
+        ran.append(claimed[0].name)
+        node.advance(done(held))
+        held = claimed[0]
+    assert len(ran) == 20
+    assert cluster.events("node_reserved")[0]["job"] == "big"
+    node.advance(done(held))
+    assert names(node.claim(1)) == ["big"]
+
+
+def test_a_reservation_ends_after_a_minute(cluster):
+    cluster.submit(new_job("first", needs="cpus=1"), new_job("big", needs="cpus=2"),
+                   *(new_job(f"s{i}", needs="cpus=1") for i in range(40)))  # fmt: skip
+    node = cluster.node(slots=2, resources={"cpus": 2.0})
+    (held,) = node.claim(1)
+    while claimed := node.claim(1):
+        node.advance(done(held))
+        held = claimed[0]
+    for _ in range(61):
+        cluster.pass_time(1)
+        node.beat(held.token)
+    assert len(node.claim(1)) == 1
+
+
+def test_riders_only_where_asked_and_never_with_needs(cluster):
+    quick = [new_job(f"q{i}") for i in range(6)]
+    cluster.submit(*quick, new_job("ram", needs="ram=1"), new_job("last"))
+    node = cluster.node(slots=1, resources={"cpus": 1.0, "ram": 8e9})
+    claimed = node.claim(1, ahead={"||m:f": 100})
+    assert names(claimed) == [f"q{i}" for i in range(6)]
+    assert [one.rider for one in claimed] == [False] + [True] * 5
+    assert node.claim(0, ahead={"||other:f": 100}) == []
+
+
+def test_no_riders_while_another_node_idles(cluster):
+    idle, node = cluster.node("idle"), cluster.node("busy", slots=1)
+    assert idle.claim(2) == []
+    cluster.submit(*(new_job(f"q{i}") for i in range(3)))
+    cluster.client.delete(keys.node_inbox("idle"))
+    cluster.client.zadd(keys.idle(), {"idle": 0})
+    assert len(node.claim(1, ahead={"||m:f": 100})) == 1
+
+
+def test_the_same_claim_id_gives_the_same_answer(cluster):
+    cluster.submit(*(new_job(f"j{i}") for i in range(5)))
+    node = cluster.node()
+    first = node.advance(lanes=2)
+    assert node.again(lanes=2) == first
+    one, two = first.claimed
+    second = node.advance(done(one), done(two), lanes=1)
+    repeated = node.again(done(one), done(two), lanes=1)
+    assert repeated.verdicts == second.verdicts == ["OK", "OK"]
+    assert repeated.claimed == second.claimed
+    assert cluster.store.execution(cluster.id)["finished"] == "2"
+    assert cluster.client.llen("rq:queue:any.p5") == 2
+
+
+def test_a_repeated_claim_leaves_out_what_was_lost_meanwhile(cluster):
+    cluster.submit(new_job("a"))
+    node = cluster.node()
+    (job,) = node.claim()
+    cluster.store.control(cluster.id, "cancel")
+    assert node.again(lanes=1).claimed == []
+    assert cluster.statuses("a") == ["canceled"]
+    assert job.token.attempt == 1
+
+
+def test_an_unregistered_node_gets_nothing(cluster):
+    cluster.submit(new_job("a"))
+    stranger = cluster.node("n1")
+    stranger.incarnation = "another"
+    assert stranger.advance(lanes=1).unknown
+
+
+def test_rq_suspend_and_paused_queues_are_honoured(cluster):
+    cluster.submit(new_job("a", priority=9), new_job("b", priority=2))
+    node = cluster.node()
+    cluster.client.set("rq:suspended", 1)
+    answer = node.advance(lanes=1)
+    assert answer.suspended
+    assert answer.claimed == []
+    cluster.client.delete("rq:suspended")
+    assert cluster.store.pause_queues("pause", ["any.p9"]) == 1
+    assert names(node.claim(2)) == ["b"]
+    cluster.store.pause_queues("resume", ["any.p9"])
+    assert names(node.claim(1)) == ["a"]
+
+
+def test_a_queued_job_wakes_one_idle_node_that_fits(cluster):
+    cpu, gpu = cluster.node("cpu"), cluster.node("gpu", capabilities=("cpu", "gpu"))
+    assert cpu.claim(1) == gpu.claim(1) == []
+    cluster.submit(new_job("a", tags=("gpu",)))
+    assert cluster.client.lrange(keys.node_inbox("gpu"), 0, -1) == [b"wake"]
+    assert cluster.client.exists(keys.node_inbox("cpu")) == 0
+    assert cluster.client.zrange(keys.idle(), 0, -1) == [b"cpu"]
+
+
+def test_a_lost_wake_up_costs_one_beat(cluster):
+    node = cluster.node()
+    assert node.claim(1) == []
+    cluster.submit(new_job("a"))
+    cluster.client.delete(keys.node_inbox("n1"))
+    cluster.client.zadd(keys.idle(), {"n1": 0})
+    cluster.pass_time(1)
+    assert node.beat().work
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [b"wake"]
+
+
+def test_what_no_live_node_could_ever_run_is_parked_and_told(cluster):
+    cpu = cluster.node("cpu")
+    cluster.submit(new_job("a", tags=("gpu",)), new_job("b", needs="ram=99000000000"), new_job("c"))
+    assert cluster.statuses("a", "b", "c") == ["deferred", "deferred", "queued"]
+    assert cluster.job("a")["reason"] == "no live node offers gpu"
+    assert "ram=99000000000" in cluster.job("b")["reason"]
+    assert cluster.client.llen("rq:queue:gpu.p5") == 0
+    gpu = cluster.node("gpu", capabilities=("gpu",))
+    cluster.pass_time(1)
+    gpu.beat()
+    assert cluster.statuses("a", "b") == ["queued", "deferred"]
+    assert "reason" not in cluster.job("a")
+    assert names(gpu.claim(2)) == ["c", "a"]
+    assert cpu.claim(2) == []
+
+
+def test_before_the_first_node_comes_jobs_wait_in_their_lists(cluster):
+    cluster.submit(new_job("a", tags=("gpu",)))
+    assert cluster.statuses("a") == ["queued"]
+
+
+def test_parallelism_is_kept_exactly(cluster):
+    cluster.submit(*(new_job(f"j{i}") for i in range(7)), parallelism=3)
+    node = cluster.node(slots=8, resources={"cpus": 8.0})
+    ran = 0
+    held = node.claim(8)
+    while held:
+        assert len(held) <= 3
+        ran += len(held)
+        node.advance(*(done(one) for one in held))
+        held = node.claim(8)
+    assert ran == 7
+    assert cluster.status == "succeeded"
+
+
+def test_claims_carry_what_a_slot_needs(cluster):
+    cluster.submit(
+        new_job("a", refs="x y", retry='{"max": 1}', retries_left=1, timeout_s=2.5, needs="gpus=1"),
+        root="/code", digest="d1",
+    )  # fmt: skip
+    (job,) = cluster.node(resources={"cpus": 1.0, "gpus": 1.0}).claim(1)
+    assert (job.root, job.digest, job.refs, job.timeout_s) == ("/code", "d1", ("x", "y"), 2.5)
+    assert (job.retry, job.retries_left, job.needs, job.config) == ({"max": 1}, 1, {"gpus": 1.0}, b"{}")
+    assert cluster.client.zscore("rq:wip:any.p5", f"{job_id(cluster.id, 'a')}:{job.token.claim}") == float("inf")

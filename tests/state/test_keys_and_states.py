@@ -1,0 +1,54 @@
+"""The names of keys in Python and Lua agree, and the chart in the docs is the table."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from penstock.common.state import keys, states
+from penstock.common.state.scripts import Request, Script, Scripts, run
+
+ROOT = Path(__file__).parents[2]
+FUNCTIONS = [
+    (name, function)
+    for name, function in inspect.getmembers(keys, inspect.isfunction)
+    if function.__module__ == keys.__name__
+]
+
+
+@pytest.mark.parametrize(("name", "function"), FUNCTIONS)
+def test_lua_builds_the_same_key(server, name, function):
+    count = len(inspect.signature(function).parameters)
+    arguments = ["first", "second"][:count]
+    library = (ROOT / "common/state/lua/lib/keys.lua").read_text()
+    text = f"local RQ, PS = '{keys.RQ}', '{keys.PENSTOCK}'\n{library}\nreturn K.{name}(unpack(ARGV))"
+    assert run(server.client, Request(Script(name, text), arguments)).decode() == function(*arguments)
+
+
+def test_every_key_says_its_type_and_its_life():
+    for name, function in FUNCTIONS:
+        words = function.__doc__.split()
+        assert words[0].strip(":,") in {"Hash", "List", "Set", "Zset", "String", "Stream", "Pub/sub"}, name
+
+
+def test_every_script_has_its_contract():
+    for name, script in Scripts().items():
+        own = (ROOT / f"common/state/lua/{name}.lua").read_text()
+        assert "-- RETURNS" in own, name
+        assert "redis.call('TIME')" not in own, name
+        assert script.text.count("redis.call('TIME')") <= 1, name
+
+
+def test_chart_in_the_docs_is_the_table():
+    assert states.charts() in (ROOT / "docs/architecture.md").read_text()
+
+
+def test_tables_are_closed():
+    for table, terminal in (
+        (states.JOB, states.JOB_TERMINAL),
+        (states.EXECUTION, states.EXECUTION_TERMINAL),
+    ):
+        assert terminal <= set(table)
+        assert {target for targets in table.values() for target in targets} <= set(table)

@@ -1,0 +1,208 @@
+"""Nodes that fall silent, and executions that are paused, canceled or expire."""  # Q4 Q5 Q7 Q8 W7
+
+from __future__ import annotations
+
+from support.scripted import EXECUTION_ID, SHIFT_KEY, TTL_S, Node, bad, done, new_job
+
+from penstock.common.state import keys
+from penstock.common.state.lock import Lock
+
+
+def test_a_silent_nodes_job_moves_to_one_that_lives(cluster):
+    cluster.submit(new_job("a"))
+    silent, alive = cluster.node("silent"), cluster.node("alive")
+    (job,) = silent.claim(1)
+    cluster.keep_alive(alive, seconds=2)
+    assert alive.claim(1) == []
+    cluster.keep_alive(alive, seconds=3)
+    (moved,) = alive.claim(1)
+    assert moved.token.attempt == 2
+    alive.advance(done(moved, b'"second"'))
+    assert silent.advance(done(job, b'"late"')).verdicts == ["STALE"]
+    assert cluster.store.results(EXECUTION_ID, ["a"]) == {"a": b'"second"'}
+    assert silent.beat(job.token).stale == [job.token.job]
+    assert silent.beat(job.token).unknown
+
+
+def test_patience_grows_with_what_is_at_stake(cluster):
+    cluster.submit(new_job("long"), new_job("short"))
+    silent, alive = cluster.node("silent"), cluster.node("alive")
+    (long,) = silent.claim(1)
+    for _ in range(3600):
+        cluster.client.incrby(SHIFT_KEY, 1000)
+    silent.beat(long.token)
+    alive.beat()
+    silent.claim(1)
+    cluster.keep_alive(alive, seconds=6)
+    assert cluster.statuses("long", "short") == ["started", "queued"]
+    cluster.keep_alive(alive, seconds=21)
+    assert cluster.statuses("long") == ["queued"]
+
+
+def test_with_every_node_cut_off_none_moves(cluster):
+    cluster.submit(new_job("a"))
+    silent = cluster.node("silent")
+    silent.claim(1)
+    for _ in range(30):
+        cluster.pass_time(1)
+        cluster.store.upkeep()
+    assert cluster.statuses("a") == ["started"]
+
+
+def test_nobody_reaps_for_a_time_out_after_all_were_away(cluster):
+    cluster.submit(new_job("a"))
+    one, two = cluster.node("one"), cluster.node("two")
+    (job,) = one.claim(1)
+    cluster.keep_alive(one, two, seconds=2)
+    cluster.pass_time(60)
+    two.beat()
+    cluster.keep_alive(two, seconds=2)
+    assert cluster.statuses("a") == ["started"]
+    one.register()
+    assert one.beat(job.token).stale == []
+    assert one.advance(done(job)).verdicts == ["OK"]
+
+
+def test_leaving_moves_everything_at_once(cluster):
+    cluster.submit(new_job("a"), new_job("b"))
+    node, other = cluster.node(), cluster.node("n2")
+    node.claim(2)
+    assert cluster.store.leave("n1", "wrong", "x") == 0
+    assert cluster.store.leave("n1", "n1inc", "daemon died") == 2
+    assert cluster.store.leave("n1", "n1inc", "daemon died") == 0
+    assert [one.name for one in other.claim(2)] == ["a", "b"]
+    assert cluster.client.zscore(keys.nodes(), "n1") is None
+
+
+def test_a_new_incarnation_takes_the_old_ones_place(cluster):
+    cluster.submit(new_job("a"))
+    node = cluster.node()
+    (job,) = node.claim(1)
+    assert node.register() == "OK"
+    assert cluster.statuses("a") == ["started"]
+    reborn = Node(cluster.store, "n1", "reborn")
+    assert reborn.register() == "OK"
+    assert cluster.statuses("a") == ["queued"]
+    assert node.advance(done(job)).unknown
+    assert reborn.claim(1)[0].token.attempt == 2
+
+
+def test_a_name_in_use_on_another_host_is_refused(cluster):
+    cluster.node()
+    from penstock.common.jobs import NodeInfo
+
+    other = NodeInfo("n1", "x", "elsewhere", 1, ("cpu",), 1, {"cpus": 1.0})
+    assert cluster.store.register(other) == "TAKEN"
+    cluster.pass_time(4)
+    assert cluster.store.register(other) == "OK"
+
+
+def test_a_lease_that_its_daemon_does_not_hold_is_given_back(cluster):
+    cluster.submit(new_job("a"))
+    node = cluster.node()
+    node.claim(1)
+    node.beat()
+    assert cluster.statuses("a") == ["started"], "the last claim's reply may be on its way"
+    node.advance()
+    node.beat()
+    assert cluster.statuses("a") == ["queued"]
+    assert cluster.client.hget(keys.node("n1"), "used") == b""
+
+
+def test_a_job_that_loses_its_node_again_and_again_is_dead_lettered(cluster):
+    cluster.submit(new_job("a"))
+    for turn in range(10):
+        node = Node(cluster.store, "n1", f"inc{turn}")
+        node.register()
+        assert len(node.claim(1)) == 1
+        cluster.store.leave("n1", f"inc{turn}", "died")
+    assert cluster.statuses("a") == ["failed"]
+    assert "lost too often" in cluster.job("a")["error"]
+
+
+def test_pause_parks_and_resume_puts_back_in_order(cluster):
+    cluster.submit(*(new_job(f"j{i}") for i in range(4)))
+    node = cluster.node(slots=4, resources={"cpus": 4.0})
+    (running,) = node.claim(1)
+    assert cluster.store.control(EXECUTION_ID, "pause") == "paused"
+    assert cluster.store.control(EXECUTION_ID, "pause") == "paused"
+    assert node.claim(2) == []
+    assert cluster.statuses("j1", "j2", "j3") == ["deferred"] * 3
+    assert cluster.client.llen("rq:queue:any.p5") == 0
+    assert node.advance(done(running)).verdicts == ["OK"]
+    other = new_job("x")
+    cluster.store.submit("zzzzzzzzzzzz", "d", "{}", {"name": "o", "ttl_s": 9, "parallelism": 0})
+    cluster.store.extend("zzzzzzzzzzzz", "static", 0, True, [other])
+    assert cluster.store.control(EXECUTION_ID, "resume") == "running"
+    assert [one.name for one in node.claim(4)] == ["j1", "j2", "j3", "x"]
+
+
+def test_cancel_stops_running_jobs_and_drops_waiting_ones(cluster):
+    cluster.submit(*(new_job(f"j{i}") for i in range(4)), new_job("later", ("j0",)))
+    node = cluster.node()
+    running, failing = node.claim(2)
+    node.advance(bad(failing, retry_ms=-1))
+    assert cluster.store.control(EXECUTION_ID, "cancel") == "canceled"
+    assert cluster.store.control(EXECUTION_ID, "resume") == "canceled"
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [
+        f"stop {running.token.job} {running.token.claim}".encode()
+    ]
+    assert cluster.statuses("j0", "j1", "j2", "later") == ["canceled", "failed", "canceled", "canceled"]
+    assert node.claim(2) == []
+    assert node.beat(running.token).stale == [running.token.job]
+    assert node.advance(done(running)).verdicts == ["STALE"]
+    assert cluster.client.hget(keys.node("n1"), "used") == b""
+    assert cluster.status == "canceled"
+
+
+def test_a_big_cancel_goes_in_chunks(cluster):
+    cluster.submit(new_job("a"))
+    for number in range(5):
+        chunk = [new_job(f"d{number}_{i}", ("a",)) for i in range(300)]
+        cluster.store.extend(EXECUTION_ID, "static", number + 1, number == 4, chunk)
+    cluster.store.control(EXECUTION_ID, "cancel")
+    assert 0 < int(cluster.store.execution(EXECUTION_ID)["canceled"]) <= 500
+    while cluster.store.drain_outbox():
+        pass
+    assert cluster.store.execution(EXECUTION_ID)["canceled"] == "1501"
+
+
+def test_unknown_executions_are_gone(cluster):
+    assert cluster.store.control("nothing", "pause") == "GONE"
+    assert cluster.store.retry("nothing") == "GONE"
+
+
+def test_after_its_ttl_nothing_of_an_execution_is_left(cluster, clean_keys):
+    node = cluster.node()
+    before = {key.decode() for key in cluster.client.keys("*")}
+    cluster.submit(new_job("a", dependents="b"), new_job("b", ("a",)), new_job("c"))
+    while claimed := node.claim(2):
+        node.advance(*(done(one, log=b"text") for one in claimed))
+    assert cluster.status == "succeeded"
+    mark, (_, item) = cluster.store.take_agenda("default", 10, 9)
+    assert item == f"expire {EXECUTION_ID}"
+    assert cluster.store.expire(EXECUTION_ID, 0, 2) == 2
+    assert cluster.store.expire(EXECUTION_ID, 2, 2) == -1
+    for key in cluster.client.keys("*"):
+        mine = EXECUTION_ID in key.decode() or key.decode().startswith("rq:job:")
+        if mine:
+            assert 0 < cluster.client.ttl(key) <= TTL_S, key
+        else:
+            assert key.decode() in before or key.decode().split(":")[1] in {
+                "finished", "queues", "executions", "agenda", "bell", "events", "test", "node", "maintenance", "idle",
+            }, key  # fmt: skip
+
+
+def test_locks_have_one_owner_and_a_growing_fence(cluster):
+    one, two = Lock(cluster.store, "l", "one", 0.2), Lock(cluster.store, "l", "two", 30)
+    assert one.acquire() == 1
+    assert one.try_acquire()
+    assert one.fence == 1
+    assert not two.try_acquire()
+    two.release()
+    assert not two.try_acquire()
+    one.release()
+    assert two.try_acquire()
+    assert two.fence == 2
+    two.release()
+    assert 0 < cluster.client.ttl(keys.fence("l"))

@@ -1,0 +1,56 @@
+"""Executions come to be once, whole and in order."""  # W3, Q6, W12
+
+from __future__ import annotations
+
+from support.scripted import EXECUTION_ID, bad, done, new_job
+
+FIELDS = {"name": "t", "ttl_s": 100, "policy": "continue", "parallelism": 0}
+
+
+def test_submit_is_idempotent_by_id_and_by_key(cluster, clean_keys):
+    store = cluster.store
+    assert store.submit("aaaaaaaaaaaa", "d1", "{}", FIELDS, "key") == ("OK", "aaaaaaaaaaaa")
+    assert store.submit("aaaaaaaaaaaa", "d1", "{}", FIELDS, "key") == ("EXISTS", "aaaaaaaaaaaa")
+    assert store.submit("bbbbbbbbbbbb", "d1", "{}", FIELDS, "key") == ("EXISTS", "aaaaaaaaaaaa")
+    assert store.submit("bbbbbbbbbbbb", "d2", "{}", FIELDS, "key") == ("CONFLICT", "aaaaaaaaaaaa")
+    assert store.execution("bbbbbbbbbbbb") == {}
+    assert store.control("aaaaaaaaaaaa", "cancel") == "canceled"
+    assert store.expire("aaaaaaaaaaaa", 0) == -1
+
+
+def test_chunks_apply_once_and_in_order(cluster):
+    store = cluster.store
+    store.submit(EXECUTION_ID, "d", "{}", FIELDS)
+    assert store.extend(EXECUTION_ID, "static", 1, True, [new_job("b")]) == "AHEAD"
+    assert store.extend(EXECUTION_ID, "static", 0, False, [new_job("a")]) == "OK"
+    assert store.extend(EXECUTION_ID, "static", 0, False, [new_job("a")]) == "DONE"
+    assert store.extend(EXECUTION_ID, "static", 1, True, [new_job("b")]) == "OK"
+    assert store.job_names(EXECUTION_ID) == ["a", "b"]
+    assert store.execution(EXECUTION_ID)["jobs"] == "2"
+
+
+def test_a_later_chunk_sees_what_ended_before_it(cluster):
+    store, node = cluster.store, cluster.node()
+    store.submit(EXECUTION_ID, "d", "{}", FIELDS)
+    jobs = [new_job("good", dependents="c d"), new_job("bad", dependents="d")]
+    store.extend(EXECUTION_ID, "static", 0, False, jobs)
+    good, failing = node.claim(2)
+    node.advance(done(good), bad(failing))
+    assert cluster.status == "running"
+    later = [new_job("c", ("good",)), new_job("d", ("good", "bad"), dependents="e"), new_job("e", ("d",))]
+    store.extend(EXECUTION_ID, "static", 1, True, later)
+    assert cluster.statuses("c", "d", "e") == ["queued", "canceled", "canceled"]
+    node.advance(done(*node.claim()))
+    assert cluster.status == "failed"
+
+
+def test_nothing_is_added_to_an_ended_execution(cluster):
+    cluster.submit(new_job("a"))
+    cluster.store.control(EXECUTION_ID, "cancel")
+    assert cluster.store.extend(EXECUTION_ID, "static", 1, True, [new_job("b")]) == "CLOSED"
+    assert cluster.statuses("a", "b") == ["canceled", ""]
+
+
+def test_an_execution_without_jobs_succeeds(cluster):
+    cluster.submit()
+    assert cluster.status == "succeeded"

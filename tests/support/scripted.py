@@ -1,0 +1,154 @@
+"""Drives the scripts by hand: a cluster, its nodes, and a clock that the test moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.common.jobs import Claimed, NodeInfo, Settlement, Token, job_id, queue_class, queue_name, rq_data
+from penstock.common.state import keys
+from penstock.common.state.states import EXECUTION, JOB
+from penstock.common.state.store import NewJob, Store
+
+EXECUTION_ID = "abcdefghijklmn1"
+TTL_S = 1000
+SHIFT_KEY = "penstock:test:shift"
+
+#: lib/now.lua with a shift that tests set
+SHIFTED_NOW = f"""
+local NOW_MS, NOW_US
+do
+  local time = redis.call('TIME')
+  NOW_MS = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+    + tonumber(redis.call('GET', '{SHIFT_KEY}') or 0)
+  NOW_US = tonumber(time[2]) % 1000
+end
+"""
+
+
+def new_job(name: str, upstreams: tuple[str, ...] = (), **fields: Any) -> NewJob:
+    """A job that runs `m:f`; `tags`, `priority`, `needs` and so on as fields."""
+    class_ = queue_class(tuple(fields.pop("tags", ())))
+    priority = fields.pop("priority", 5)
+    given = {
+        "kind": "run",
+        "run": "m:f",
+        "data": rq_data("m:f", "{}"),
+        "class": class_,
+        "priority": priority,
+        "origin": queue_name(class_, priority),
+        "timeout_s": 300,
+        "retries": 0,
+        "retries_left": 0,
+    }
+    return NewJob(name, upstreams, {**given, **fields})
+
+
+@dataclass
+class Node:
+    """A daemon's part in the protocol, by hand."""
+
+    store: Store
+    id: str
+    incarnation: str
+    capabilities: tuple[str, ...] = ("cpu",)
+    slots: int = 2
+    resources: dict[str, float] = field(default_factory=lambda: {"cpus": 2.0, "ram": 8e9})
+    turn: int = 0
+
+    def register(self) -> str:
+        info = NodeInfo(self.id, self.incarnation, "host", 1, self.capabilities, self.slots, self.resources)
+        return self.store.register(info)
+
+    def advance(self, *settlements: Settlement, lanes: int = 0, **rest: Any) -> Any:
+        self.turn += 1
+        return self.again(*settlements, lanes=lanes, **rest)
+
+    def again(self, *settlements: Settlement, lanes: int = 0, **rest: Any) -> Any:
+        """The last advance once more, under the same claim id."""
+        rest.setdefault("free", {**self.resources, "slots": float(self.slots)})
+        claim = f"{self.incarnation}.{self.turn}"
+        return self.store.advance(
+            self.id, self.incarnation, claim, settlements=settlements, lanes=lanes, **rest
+        )
+
+    def claim(self, lanes: int = 1, **rest: Any) -> list[Claimed]:
+        return list(self.advance(lanes=lanes, **rest).claimed)
+
+    def beat(self, *tokens: Token) -> Any:
+        return self.store.beat(self.id, self.incarnation, tokens)
+
+
+@dataclass
+class Cluster:
+    """One execution and the means to drive it."""
+
+    store: Store
+    client: Any
+    id: str = EXECUTION_ID
+
+    def submit(self, *jobs: NewJob, **fields: Any) -> None:
+        given = {"name": "test", "root": "", "digest": "", "policy": "continue", "ttl_s": TTL_S}
+        self.store.submit(self.id, "digest", "{}", {**given, "parallelism": 0, **fields})
+        assert self.store.extend(self.id, "static", 0, True, jobs) == "OK"
+
+    def node(self, id_: str = "n1", **given: Any) -> Node:
+        node = Node(self.store, id_, f"{id_}inc", **given)
+        assert node.register() == "OK"
+        return node
+
+    def job(self, name: str) -> dict[str, str]:
+        raw = self.client.hgetall(keys.job(job_id(self.id, name)))
+        return {key.decode(): value.decode() for key, value in raw.items()}
+
+    def statuses(self, *names: str) -> list[str]:
+        return [self.job(name).get("status", "") for name in names]
+
+    @property
+    def status(self) -> str:
+        return self.store.execution(self.id)["status"]
+
+    def pass_time(self, seconds: float) -> None:
+        self.client.incrby(SHIFT_KEY, int(seconds * 1000))
+
+    def keep_alive(self, *nodes: Node, seconds: float) -> None:
+        """Time passes while these nodes beat once a second."""
+        for _ in range(int(seconds)):
+            self.pass_time(1)
+            for node in nodes:
+                node.beat()
+
+    def events(self, name: str) -> list[dict[str, str]]:
+        rows = [
+            {key.decode(): value.decode() for key, value in fields.items()}
+            for _, fields in self.client.xrange(keys.events())
+        ]
+        return [row for row in rows if row["event"] == name]
+
+
+def check_transitions(client: Any) -> None:
+    """Every transition that the scripts recorded is one that states.py allows."""
+    moves = {"job_requeued": "queued", "job_parked": "deferred", "job_unmet": "deferred"}
+    now: dict[str, str] = {}
+    for _, raw in client.xrange(keys.events()):
+        fields = {key.decode(): value.decode() for key, value in raw.items()}
+        table = JOB if fields["event"].startswith("job_") else EXECUTION
+        subject = f"{fields.get('execution')}-{fields.get('job', '')}"
+        target = moves.get(fields["event"]) or fields["event"].partition("_")[2]
+        if fields["event"] == "execution_ended":
+            target = fields["status"]
+        if target not in table or not fields.get("execution"):
+            continue
+        before = now.get(subject, next(iter(table)))
+        assert before == target or target in table[before], f"{subject}: {before} -> {target}"
+        now[subject] = target
+
+
+def done(claimed: Claimed, result: bytes = b"1", **rest: Any) -> Settlement:
+    """A good end of a claimed job."""
+    return Settlement(claimed.token, "finished", result, **rest)
+
+
+def bad(claimed: Claimed, outcome: str = "failed", **rest: Any) -> Settlement:
+    """A bad end of a claimed job."""
+    return Settlement(claimed.token, outcome, error=b'{"type": "E", "message": "m"}', **rest)
