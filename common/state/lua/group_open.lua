@@ -3,7 +3,8 @@
 -- ARGV  execution, fan-out, total, max_parallel_jobs (0: no limit), window,
 --       its result (JSON)
 -- RETURNS {OK | ENDED, created so far, chunks so far, settled so far}
--- KEEPS  the first opening stays; opening again reads how far it is.
+-- KEEPS  the first opening stays; opening again reads how far it is, and lets the
+--        children's ends ask for more of them anew.
 local x, name = X.get(ARGV[1]), ARGV[2]
 local job = J.get(x.id .. '-' .. name)
 if not job or JOB_ENDED[job.status] or X.closed(x) then return { 'ENDED', 0, 0, 0 } end
@@ -16,6 +17,7 @@ if redis.call('HSETNX', key, 'total', ARGV[3]) == 1 then
   event('job_started', 'execution', x.id, 'job', name, 'total', ARGV[3])
   F.push('group', x.id, name)
 end
+redis.call('HDEL', key, 'asked')
 F.run()
 X.flush()
 local v = redis.call('HMGET', key, 'created', 'created_chunks', 'settled')

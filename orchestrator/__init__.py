@@ -1,0 +1,1 @@
+"""The people's side: decides what runs next. Never imports `worker`."""

@@ -1,0 +1,1 @@
+"""What orchestrator processes do: compile, expand, fan in, keep up."""

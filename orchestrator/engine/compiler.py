@@ -1,0 +1,130 @@
+"""Turns a workflow into the jobs that Redis holds. Pure: no Redis, no clock.
+
+A fan-out or fan-in is a control job: it never enters a queue, orchestrators do
+its work. (A fan-in with a function of the user's is handed to the workers.)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...common.jobs import format_amounts, job_id, queue_class, queue_name, rq_data
+from ...common.spec.expansion import Child
+from ...common.spec.models import Job, Retry, Work, Workflow
+from ...common.spec.placeholders import references, unescape
+from ...common.state.store import NewJob
+
+SHELL = "penstock.worker.shell:run"
+CUSTOM_FAN_IN = "penstock.worker.fanin:custom"
+
+Fields = dict[str, str | int | float]
+
+
+def static_jobs(execution: str, workflow: Workflow) -> Iterator[NewJob]:
+    """The jobs that the workflow itself names, in its order; children come with their fan-out."""
+    dependents = _dependents(workflow)
+    for job in workflow.jobs.values():
+        fields = _fields(execution, workflow, job)
+        fields["dependents"] = " ".join(dependents[job.id])
+        if job.upstreams():
+            upstreams = [job_id(execution, name) for name in job.upstreams()]
+            fields["dependency_ids"] = json.dumps(upstreams)
+        yield NewJob(job.id, _upstreams(job), fields)
+
+
+def child_job(execution: str, workflow: Workflow, source: Job, child: Child) -> NewJob:
+    """One job of a fan-out; its place in it stands in RQ's `meta`."""
+    assert source.template is not None
+    fields = _work_fields(source.template, child.run, child.config, child.command)
+    fields["group"] = source.id
+    fields["description"] = child.name
+    fields["meta"] = json.dumps(child.metadata)
+    fields["dependency_ids"] = json.dumps([job_id(execution, source.id)])
+    fields.update(_failure_fields(source, tolerated=tolerates_failures(workflow, source.id)))
+    return NewJob(child.id, (), fields)
+
+
+def tolerates_failures(workflow: Workflow, fan_out: str) -> bool:
+    """Do all that read this fan-out's children accept that some failed?"""
+    readers = [job for job in workflow.jobs.values() if fan_out in job.upstreams()]
+    return bool(readers) and all(
+        job.fan_out_job_id == fan_out and job.aggregation and job.aggregation.on_failed != "fail"
+        for job in readers
+    )
+
+
+def _fields(execution: str, workflow: Workflow, job: Job) -> Fields:
+    if job.kind == "run":
+        fields = _work_fields(job, job.run, job.config, job.command)
+    elif job.aggregation and job.aggregation.strategy == "custom":
+        fields = _work_fields(job, CUSTOM_FAN_IN, {}, None)
+        fields["kind"] = "fan-in"
+    else:
+        fields = {"kind": job.kind, "run": f"penstock:{job.kind}"}
+        fields["data"] = rq_data(f"penstock:{job.kind}", "{}")
+    fields["description"] = job.name
+    tolerated = job.kind == "fan-out" and tolerates_failures(workflow, job.id)
+    fields.update(_failure_fields(job, tolerated=tolerated))
+    return fields
+
+
+def _failure_fields(job: Job, *, tolerated: bool) -> Fields:
+    fields: Fields = {}
+    if job.on_failure == "continue":
+        fields["on_failure"] = "continue"
+    if tolerated:
+        fields["tolerated"] = 1
+    return fields
+
+
+def _work_fields(
+    work: Work,
+    run: str | None,
+    config: Mapping[str, Any],
+    command: str | tuple[str, ...] | None,
+) -> Fields:
+    if command is not None:
+        run, config = SHELL, {**config, "command": command}
+    assert run is not None  # `resolve_functions` saw to it
+    refs = references(config)
+    class_ = queue_class(work.capabilities)
+    text = json.dumps(config if refs else unescape(config))
+    fields: Fields = {
+        "kind": "run",
+        "run": run,
+        "data": rq_data(run, text),
+        "class": class_,
+        "priority": work.priority,
+        "origin": queue_name(class_, work.priority),
+        "timeout_s": work.timeout_s,
+        "timeout": max(1, round(work.timeout_s)),
+        "retries": work.retry.max,
+        "retries_left": work.retry.max,
+    }
+    needs = format_amounts(work.resources.needs())
+    if needs:
+        fields["needs"] = needs
+    if refs:
+        fields["refs"] = " ".join(refs)
+    if work.retry != Retry():
+        fields["retry"] = work.retry.model_dump_json()
+    return fields
+
+
+def _upstreams(job: Job) -> tuple[str, ...]:
+    return tuple(name + _mark(job, name) for name in job.upstreams())
+
+
+def _mark(job: Job, upstream: str) -> str:
+    """A fan-in looks at its fan-out's children itself, however they ended."""
+    return "?" if upstream == job.fan_out_job_id else ""
+
+
+def _dependents(workflow: Workflow) -> dict[str, list[str]]:
+    dependents: dict[str, list[str]] = {name: [] for name in workflow.jobs}
+    for job in workflow.jobs.values():
+        for upstream in job.upstreams():
+            dependents[upstream].append(job.id + _mark(job, upstream))
+    return dependents

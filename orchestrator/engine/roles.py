@@ -1,0 +1,122 @@
+"""The roles of an orchestrator. Each has a `tick()` that does its work once.
+
+Any number of orchestrators play all of them; only what must be done once is
+behind the leader's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import redis
+
+from ...common.state import keys
+from ...common.state.lock import Lock
+from ...common.state.store import Store
+from .work import Engine
+
+log = logging.getLogger("penstock.orchestrator")
+
+#: an item that is not reported done comes up again after this, seconds
+AGENDA_LEASE_S = 10.0
+#: the leader renews its lock this often, and trims this often, seconds
+LEADER_RENEW_S = 5.0
+TRIM_S = 60.0
+
+
+class Role(Protocol):
+    """A part of an orchestrator's work."""
+
+    def tick(self) -> float:
+        """Does the work once; how long until it is wanted again at the latest, seconds."""
+
+
+class Agenda:
+    """Takes work off a domain's agenda until there is none."""
+
+    def __init__(self, store: Store, engine: Engine, domain: str = "default"):
+        self._store, self._engine, self._domain = store, engine, domain
+
+    def tick(self) -> float:
+        while self._take():
+            pass
+        return 1.0
+
+    def _take(self) -> int:
+        mark, items = self._store.take_agenda(self._domain, AGENDA_LEASE_S, 4)
+        for item in items:
+            try:
+                done = self._engine.perform(item)
+            except redis.exceptions.RedisError:
+                raise
+            except Exception:
+                # The item comes up again when its lease ends; the others go on.
+                log.exception("event=agenda_item_failed item=%r", item)
+                continue
+            if done:
+                self._store.finish_agenda(self._domain, item, mark)
+        return len(items)
+
+
+class Upkeep:
+    """Reaps, promotes what is due, drains outboxes; nodes do the same with their beats."""
+
+    def __init__(self, store: Store):
+        self._store = store
+
+    def tick(self) -> float:
+        due_ms, now_ms = self._store.upkeep()
+        if 0 <= due_ms <= now_ms:
+            due_ms, now_ms = self._store.promote_due()
+        return min(1.0, max(0.01, (due_ms - now_ms) / 1000)) if due_ms >= 0 else 1.0
+
+
+class Leader:
+    """What must be done once: trims indexes of what has expired."""
+
+    def __init__(
+        self, store: Store, name: str, ttl_s: float, clock: Callable[[], float] = time.monotonic
+    ):
+        self._store, self._clock = store, clock
+        self.lock = Lock(store, "leader", name, ttl_s)
+        self._renewed = self._trimmed = float("-inf")
+
+    def tick(self) -> float:
+        if self._clock() - self._renewed < LEADER_RENEW_S:
+            return LEADER_RENEW_S
+        self._renewed = self._clock()
+        if self.lock.try_acquire() and self._clock() - self._trimmed >= TRIM_S:
+            self._trimmed = self._clock()
+            self.trim()
+        return LEADER_RENEW_S
+
+    def trim(self) -> None:
+        """Takes out of the indexes what Redis has expired."""
+        client = self._store.client
+        now_s = int(client.time()[0])
+        for key in client.smembers(keys.queues()):
+            name = key.decode().removeprefix(keys.queue(""))
+            for registry in (keys.finished(name), keys.failed(name)):
+                client.zremrangebyscore(registry, 0, now_s)
+        _drop_gone(client, keys.executions(), keys.execution)
+        _drop_gone(client, keys.dead(), keys.job)
+
+    def stop(self) -> None:
+        """Gives the lead to another at once."""
+        self.lock.release()
+
+
+def _drop_gone(client: redis.Redis, index: str, key_of: Callable[[str], str]) -> None:
+    """Removes the oldest members whose keys are gone, up to the first that is there."""
+    while page := client.zrange(index, 0, 499):
+        with client.pipeline(transaction=False) as pipe:
+            for member in page:
+                pipe.exists(key_of(member.decode()))
+            gone = [member for member, there in zip(page, pipe.execute(), strict=True) if not there]
+        if gone:
+            client.zrem(index, *gone)
+        if len(gone) < len(page):
+            return

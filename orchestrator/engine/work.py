@@ -1,0 +1,211 @@
+"""What an orchestrator does for one item of the agenda: compile, expand, fan in, expire.
+
+Every one may be done twice, by two orchestrators, or be cut off anywhere: chunks
+are numbered, fan-ins settle under a token, and an item stays on the agenda until
+it is reported done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+from ...common.aggregation import ChildOutcome, aggregate, collect_outputs
+from ...common.errors import AggregationError, InputError
+from ...common.jobs import rq_data
+from ...common.spec.expansion import Expansion
+from ...common.spec.models import Job, Workflow
+from ...common.spec.placeholders import references, resolve
+from ...common.state.store import CHUNK, NewJob, Store
+from . import compiler
+
+log = logging.getLogger("penstock.orchestrator")
+
+#: children whose results are read in one round trip
+PAGE = 500
+#: jobs of a fan-out named in its result; beyond, its ids are read by page
+NAMED_JOBS = 1000
+
+
+class Engine:
+    """Carries out agenda items against one store. `window` is the most jobs of a fan-out
+    that exist and have not ended; `name` is who takes a fan-in, for the events."""
+
+    def __init__(self, store: Store, window: int, name: str):
+        self._store = store
+        self._window = window
+        self._name = name
+
+    def perform(self, item: str) -> bool:
+        """Does one item; True when nothing of it is left. Faults of the user's end its job."""
+        verb, execution, *rest = item.split(" ")
+        job = rest[0] if rest else ""
+        try:
+            if verb == "expire":
+                return self._expire(execution)
+            workflow = self._workflow(execution)
+            if workflow is None:
+                return True
+            if verb == "compile":
+                return self._compile(execution, workflow)
+            return self._control(verb, execution, workflow.jobs[job], workflow)
+        except (InputError, AggregationError) as error:
+            self._fail(execution, "" if verb == "compile" else job, error)
+            return True
+
+    def _workflow(self, execution: str) -> Workflow | None:
+        text = self._store.spec(execution)
+        return Workflow.from_json(text) if text else None
+
+    def _fail(self, execution: str, job: str, error: Exception) -> None:
+        record = {"type": getattr(error, "code", type(error).__name__), "message": str(error)}
+        self._store.fail_control(execution, job, json.dumps({**record, "traceback": ""}))
+
+    def _compile(self, execution: str, workflow: Workflow) -> bool:
+        jobs = list(compiler.static_jobs(execution, workflow))
+        for number, start in enumerate(range(0, max(len(jobs), 1), CHUNK)):
+            chunk = jobs[start : start + CHUNK]
+            last = start + CHUNK >= len(jobs)
+            if self._store.extend(execution, "static", number, last, chunk) == "CLOSED":
+                break
+        return True
+
+    def _control(self, verb: str, execution: str, job: Job, workflow: Workflow) -> bool:
+        if verb == "expand":
+            return self._expand(execution, job, workflow)
+        return self._fan_in(execution, job, workflow)
+
+    # -- fan-out
+
+    def _expansion(self, execution: str, job: Job) -> Expansion:
+        return Expansion(job, read_over(self._store, execution, job))
+
+    def _expand(self, execution: str, job: Job, workflow: Workflow) -> bool:
+        began = time.monotonic()
+        expansion = self._expansion(execution, job)
+        limit = job.max_parallel_jobs or 0
+        result = json.dumps(fan_out_output(job, expansion))
+        verdict, created, chunk, settled = self._store.open_group(
+            execution, job.id, len(expansion), limit, self._window, result
+        )
+        if verdict != "OK":
+            return True
+        if created == 0:
+            outcome = "FANOUT_START" if len(expansion) else "FANOUT_NO_JOBS"
+            log.info("[FAN-OUT] [Job: %s] %s jobs=%d", job.id, outcome, len(expansion))
+        while created < len(expansion) and created - settled < self._window:
+            stop = min(created + min(CHUNK, self._window), len(expansion))
+            jobs = self._children(execution, workflow, job, expansion, created, stop)
+            last = stop == len(expansion)
+            if self._store.extend(execution, job.id, chunk, last, jobs) == "CLOSED":
+                return True
+            group = self._store.group(execution, job.id)
+            created, chunk = int(group["created"]), int(group["created_chunks"])
+            settled = int(group["settled"])
+        if created == len(expansion):
+            milliseconds = (time.monotonic() - began) * 1000
+            log.info("[FAN-OUT] [Job: %s] FANOUT_COMPLETE jobs=%d ms=%.1f", job.id, created, milliseconds)
+        return True
+
+    def _children(
+        self, execution: str, workflow: Workflow, job: Job, expansion: Expansion, start: int, stop: int
+    ) -> Iterator[NewJob]:
+        for index in range(start, stop):
+            child = expansion.child(index)
+            log.debug("[FAN-OUT] [Job: %s] makes %s", job.id, child.id)
+            yield compiler.child_job(execution, workflow, job, child)
+
+    # -- fan-in
+
+    def _fan_in(self, execution: str, job: Job, workflow: Workflow) -> bool:
+        assert job.aggregation is not None and job.fan_out_job_id is not None
+        began = time.monotonic()
+        total = int(self._store.group(execution, job.fan_out_job_id).get("total", 0))
+        log.info("[FAN-IN] [Job: %s] FANIN_START jobs=%d", job.id, total)
+        expansion = self._expansion(execution, workflow.jobs[job.fan_out_job_id])
+        children = self._outcomes(execution, expansion)
+        if job.aggregation.strategy == "custom":
+            return self._hand_over(execution, job, children, total)
+        token = self._store.start_control(execution, job.id, f"{uuid4().hex}.0", self._name)
+        if token is None:
+            return True
+        result = aggregate(
+            job.aggregation.strategy,
+            children,
+            source_job_id=job.fan_out_job_id,
+            metric_name=job.aggregation.metric_name,
+            ascending=job.aggregation.ascending,
+            on_failed=job.aggregation.on_failed,
+            min_success=job.aggregation.min_success,
+            total=total,
+        )
+        self._store.settle_control(token, "finished", json.dumps(result))
+        milliseconds = (time.monotonic() - began) * 1000
+        log.info("[FAN-IN] [Job: %s] FANIN_COMPLETE jobs=%d ms=%.1f", job.id, total, milliseconds)
+        return True
+
+    def _hand_over(self, execution: str, job: Job, children: Iterator[ChildOutcome], total: int) -> bool:
+        assert job.aggregation is not None
+        outputs = collect_outputs(
+            children,
+            on_failed=job.aggregation.on_failed,
+            min_success=job.aggregation.min_success,
+            total=total,
+        )
+        config = {
+            "function": job.aggregation.custom_aggregator,
+            "outputs": outputs,
+            "strategy": "custom",
+            "source_job_id": job.fan_out_job_id,
+        }
+        self._store.enqueue_control(execution, job.id, rq_data(compiler.CUSTOM_FAN_IN, json.dumps(config)))
+        return True
+
+    def _outcomes(self, execution: str, expansion: Expansion) -> Iterator[ChildOutcome]:
+        fields = ("status", "result", "error")
+        for start in range(0, len(expansion), PAGE):
+            names = expansion.child_ids(start, start + PAGE)
+            for offset, row in enumerate(self._store.jobs(execution, names, fields)):
+                yield _outcome(start + offset, row)
+
+    # -- the end
+
+    def _expire(self, execution: str) -> bool:
+        start = 0
+        while start >= 0:
+            start = self._store.expire(execution, start)
+        return True
+
+
+def read_over(store: Store, execution: str, job: Job) -> Any:
+    """The list that a fan-out runs over, out of the results that it names; None without one."""
+    if job.over is None:
+        return None
+    found = store.results(execution, references(job.over))
+    return resolve(job.over, {name: json.loads(text) for name, text in found.items()})
+
+
+def fan_out_output(job: Job, expansion: Expansion) -> dict[str, Any]:
+    """A fan-out's result: its jobs by id (the first 1,000 of them), and how many axes it has."""
+    jobs = list(islice(expansion, NAMED_JOBS))
+    return {
+        "generated_jobs": [{"id": one.id, "name": one.name, "parameters": one.parameters} for one in jobs],
+        "generated_job_ids": [one.id for one in jobs],
+        "job_count": len(expansion),
+        "parameter_count": expansion.parameter_count,
+        "source_job_id": job.id,
+    }
+
+
+def _outcome(index: int, row: dict[str, str]) -> ChildOutcome:
+    return ChildOutcome(
+        index=index,
+        status=row["status"],
+        output=json.loads(row["result"]) if row["result"] else None,
+        error=json.loads(row["error"]) if row["error"] else None,
+    )

@@ -1,0 +1,1 @@
+"""What `import penstock` hands out to Python programs."""

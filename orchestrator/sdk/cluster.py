@@ -1,0 +1,102 @@
+"""A cluster as Python sees it: submit workflows, wait for them, read their results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...common.code import CodeRoot, code_root
+from ...common.errors import ExecutionCanceled, ExecutionFailed, InputError
+from ...common.settings import Settings
+from ...common.spec.functions import resolve_functions
+from ...common.spec.loading import load_workflow, parse_workflow
+from ...common.state.connection import check, connect
+from ...common.state.store import Store
+from ...common.context import waiting
+from ..service import Service
+
+
+class Cluster:
+    """The cluster behind a Redis URL (default: PENSTOCK_REDIS_URL, which jobs have set)."""
+
+    def __init__(self, url: str | None = None):
+        """Raises InputError without a URL, RedisUnavailable when nothing answers."""
+        settings = Settings.load(redis_url=url)
+        if not settings.redis_url:
+            raise InputError("no cluster: give Cluster(url), or set PENSTOCK_REDIS_URL; `penstock up` prints one")
+        client = connect(settings.redis_url)
+        check(client, settings.redis_url)
+        self.service = Service(Store(client), settings)
+
+    def submit(
+        self,
+        workflow: str | Path | Mapping[str, Any],
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+    ) -> Execution:
+        """Submits a workflow file, or a mapping of the same form, and returns at once.
+
+        The code of its functions is looked for in the file's folder, or in the
+        current one for a mapping. Raises SpecError with all faults.
+        """
+        given = dict(params or {})
+        if isinstance(workflow, Mapping):
+            root = Path.cwd()
+            loaded = parse_workflow(dict(workflow), given)
+        else:
+            root = Path(workflow).resolve().parent
+            loaded = load_workflow(workflow, given)
+        code = code_root(root)
+        id_ = self.service.submit(resolve_functions(loaded, root), key=key, code=_inside(code))
+        return Execution(self, id_)
+
+
+def _inside(code: CodeRoot) -> CodeRoot:
+    """Inside a job, the job's own code root: its folder was digested when it was submitted."""
+    root, digest = os.environ.get("PENSTOCK_CODE_ROOT"), os.environ.get("PENSTOCK_CODE_DIGEST")
+    return CodeRoot(root, digest) if root == code.root and digest else code
+
+
+class Execution:
+    """One run of a workflow."""
+
+    def __init__(self, cluster: Cluster, id_: str):
+        self.id = id_
+        self._cluster = cluster
+
+    @property
+    def status(self) -> str:
+        """pending, running, paused, succeeded, failed or canceled."""
+        return str(self._cluster.service.store.execution(self.id)["status"])
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Waits for the end (`timeout` in seconds) and returns the status.
+
+        Inside a job, the job's slot and cpus serve other jobs meanwhile. Raises WaitTimeout.
+        """
+        with waiting():
+            return str(self._cluster.service.wait(self.id, timeout)["status"])
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Waits, and returns the execution's result. Raises ExecutionFailed, ExecutionCanceled."""
+        with waiting():
+            found = self._cluster.service.wait(self.id, timeout)
+        if found["status"] == "failed":
+            raise ExecutionFailed(f"execution {self.id} failed: {_first_error(found)}", execution=self.id)
+        if found["status"] == "canceled":
+            raise ExecutionCanceled(f"execution {self.id} was canceled", execution=self.id)
+        return found["result"]
+
+    def cancel(self) -> str:
+        """Cancels it; returns the status."""
+        return self._cluster.service.cancel(self.id)
+
+
+def _first_error(found: dict[str, Any]) -> str:
+    for name, job in found["jobs"].items():
+        if job["error"]:
+            return f"{name}: {job['error']['type']}: {job['error']['message']}"
+    return "see its jobs"

@@ -1,0 +1,422 @@
+"""What can be asked of a cluster: the one layer that CLI, SDK and REST call.
+
+Ids, statuses and field names are those of docs/cli.md; dates are ISO-8601 in
+UTC, durations seconds. Nothing here prints, and nothing here runs user code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..common.code import CodeRoot
+from ..common.errors import Conflict, InputError, NotFound, WaitTimeout
+from ..common.jobs import new_execution_id, parse_amounts, split_job_id
+from ..common.settings import Settings
+from ..common.spec.expansion import Expansion
+from ..common.spec.models import Workflow
+from ..common.state import keys
+from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
+from ..common.state.store import Store
+from .engine.work import read_over
+
+LAST = "last"
+
+_JOB_FIELDS = (
+    "status",
+    "attempt",
+    "worker_name",
+    "result",
+    "error",
+    "started_at",
+    "ended_at",
+    "reason",
+    "kind",
+    "group",
+)
+#: without a message from Redis, an execution is looked at this often, seconds
+_LOOK_S = 5.0
+#: changes that come faster are shown together, seconds
+_COALESCE_S = 0.05
+
+
+class Service:
+    """Questions and commands about executions, nodes and queues of one cluster."""
+
+    def __init__(self, store: Store, settings: Settings):
+        self.store = store
+        self.settings = settings
+        self._redis = store.client
+
+    # -- executions
+
+    def submit(
+        self, workflow: Workflow, *, key: str | None = None, code: CodeRoot | None = None
+    ) -> str:
+        """Accepts a checked workflow and returns its execution's id.
+
+        The same `key` with the same workflow gives the same id again. Raises
+        Conflict when the key was used for another workflow.
+        """
+        spec = workflow.to_json()
+        root, digest = (code.root, code.digest) if code else ("", "")
+        execution = new_execution_id(int(time.time() * 1000))
+        fields = {
+            "name": workflow.name or workflow.id,
+            "workflow": workflow.id,
+            "root": root,
+            "digest": digest,
+            "parallelism": workflow.parallelism or 0,
+            "policy": workflow.failure_policy,
+            "ttl_s": int(self.settings.state_ttl_s),
+        }
+        told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
+        verdict, found = self.store.submit(execution, told, spec, fields, key or "")
+        if verdict == "CONFLICT":
+            raise Conflict(
+                f"key {key!r} belongs to execution {found}, which was submitted with another workflow "
+                "or other parameters; choose another key, or none"
+            )
+        return found
+
+    def execution(self, id_: str) -> dict[str, Any]:
+        """All about one execution. Raises NotFound."""
+        fields = self._fields(id_)
+        workflow = Workflow.from_json(self.store.spec(id_))
+        names = self.store.job_names(id_)
+        rows = dict(zip(names, self.store.jobs(id_, names, _JOB_FIELDS), strict=True))
+        jobs = {name: _job(row) for name, row in _in_order(workflow, rows)}
+        return {
+            "id": id_,
+            "name": fields.get("name", ""),
+            "status": fields["status"],
+            "created_at": fields.get("created_at"),
+            "started_at": fields.get("started_at"),
+            "ended_at": fields.get("ended_at"),
+            "error": _loads(fields.get("error", "")),
+            "progress": _progress(fields),
+            "jobs": jobs,
+            "result": _result(workflow, jobs),
+        }
+
+    def executions(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The latest executions, the newest first."""
+        out = []
+        for member in self._redis.zrevrange(keys.executions(), 0, limit - 1):
+            id_ = member.decode()
+            if fields := self.store.execution(id_):
+                row = {name: fields.get(name) for name in ("id", "name", "status", "created_at", "ended_at")}
+                out.append({**row, "progress": _progress(fields)})
+        return out
+
+    def resolve(self, id_or_last: str) -> str:
+        """The id itself, or that of the latest execution for `last`. Raises NotFound."""
+        if id_or_last != LAST:
+            self._fields(id_or_last)
+            return id_or_last
+        newest = self._redis.zrevrange(keys.executions(), 0, 0)
+        if not newest:
+            raise NotFound("there is no execution yet; `penstock run FILE` starts one")
+        return str(newest[0].decode())
+
+    def workflow(self, id_: str) -> Workflow:
+        """The workflow of an execution as it was submitted. Raises NotFound."""
+        self._fields(id_)
+        return Workflow.from_json(self.store.spec(id_))
+
+    def result(self, id_: str, job: str | None = None) -> Any:
+        """The result of the execution, or of one job. Raises NotFound, or InputError before there is one."""
+        if job is None:
+            found = self.execution(id_)
+            if found["status"] not in EXECUTION_TERMINAL:
+                raise InputError(f"execution {id_} is {found['status']}; `penstock wait {id_}` waits for it")
+            return found["result"]
+        self._fields(id_)
+        row = self.store.jobs(id_, [job], _JOB_FIELDS)[0]
+        if not row["status"]:
+            raise NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
+        if row["status"] != "finished":
+            why = (_loads(row["error"]) or {}).get("message") or row["reason"]
+            raise InputError(f"job {job} has no result: it is {row['status']}" + (f" ({why})" if why else ""))
+        return json.loads(row["result"])
+
+    def child_ids(self, id_: str, fan_out: str, start: int, stop: int) -> list[str]:
+        """Ids of a fan-out's jobs by index, made on demand. Raises NotFound."""
+        job = self.workflow(id_).jobs.get(fan_out)
+        if job is None or job.kind != "fan-out":
+            raise NotFound(f"execution {id_} has no fan-out {fan_out}")
+        over = read_over(self.store, id_, job)
+        return Expansion(job, over).child_ids(start, stop)
+
+    def logs(self, id_: str, job: str | None = None) -> list[tuple[str, str]]:
+        """(job, captured output) of all jobs that printed, or of one. Raises NotFound."""
+        self._fields(id_)
+        names = self.store.job_names(id_)
+        if job is not None and job not in names:
+            raise NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
+        wanted = names if job is None else [job]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in wanted:
+                pipe.get(keys.log(id_, name))
+            texts = pipe.execute()
+        return [
+            (name, text.decode("utf-8", "replace")) for name, text in zip(wanted, texts, strict=True) if text
+        ]
+
+    def watch(self, id_: str, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+        """Yields `execution(id_)` now and after each change, the terminal one last.
+
+        Changes are told by Redis, never polled for. Raises NotFound, and
+        WaitTimeout when `timeout_s` pass first.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._redis.pubsub(ignore_subscribe_messages=True) as changes:
+            changes.subscribe(keys.channel(id_))
+            while True:
+                found = self.execution(id_)
+                yield found
+                if found["status"] in EXECUTION_TERMINAL and _settled(found):
+                    return
+                self._await_change(changes, id_, deadline)
+
+    def wait(self, id_: str, timeout_s: float | None = None) -> dict[str, Any]:
+        """Waits for the end and returns `execution(id_)`. Raises as `watch`."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._redis.pubsub(ignore_subscribe_messages=True) as changes:
+            changes.subscribe(keys.channel(id_))
+            while self._fields(id_)["status"] not in EXECUTION_TERMINAL:
+                self._await_change(changes, id_, deadline)
+        return self.execution(id_)
+
+    def _await_change(self, changes: Any, id_: str, deadline: float | None) -> None:
+        left = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
+        if left <= 0:
+            raise WaitTimeout(f"execution {id_} has not ended yet; `penstock wait {id_}` waits on")
+        if changes.get_message(timeout=left) is not None:
+            until = time.monotonic() + _COALESCE_S
+            while (rest := until - time.monotonic()) > 0:
+                changes.get_message(timeout=rest)
+
+    def pause(self, id_: str) -> str:
+        """No more of its jobs start; returns the status. Raises NotFound."""
+        return self._control(id_, "pause")
+
+    def resume(self, id_: str) -> str:
+        """Undoes `pause`; returns the status. Raises NotFound."""
+        return self._control(id_, "resume")
+
+    def cancel(self, id_: str) -> str:
+        """Ends it; running jobs are stopped. Returns the status. Raises NotFound."""
+        return self._control(id_, "cancel")
+
+    def _control(self, id_: str, verb: str) -> str:
+        status = self.store.control(id_, verb)
+        if status == "GONE":
+            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
+        return status
+
+    def retry(self, id_: str, failed: bool) -> str:
+        """With `failed`, runs again in place what did not succeed and returns the same id;
+        else submits the same workflow anew and returns the new id. Raises NotFound,
+        InputError when there is nothing to retry."""
+        fields = self._fields(id_)
+        if not failed:
+            code = CodeRoot(fields.get("root", ""), fields.get("digest", ""))
+            return self.submit(self.workflow(id_), code=code)
+        verdict = self.store.retry(id_)
+        if verdict == "SUCCEEDED":
+            raise InputError(f"execution {id_} succeeded: there is nothing to retry; without --failed it runs anew")
+        if verdict == "OPEN":
+            raise InputError(f"execution {id_} is {fields['status']}: cancel it first, or wait for its end")
+        return id_
+
+    def _fields(self, id_: str) -> dict[str, str]:
+        fields = self.store.execution(id_)
+        if "status" not in fields:
+            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
+        return fields
+
+    # -- nodes and queues
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The nodes that are registered, by name."""
+        now_ms = _server_ms(self._redis)
+        beats = self._redis.zrange(keys.nodes(), 0, -1, withscores=True)
+        rows = [(member.decode(), int(beat)) for member, beat in beats]
+        return [_node(id_, now_ms - beat, self._node_fields(id_)) for id_, beat in sorted(rows)]
+
+    def _node_fields(self, id_: str) -> dict[str, str]:
+        raw = self._redis.hgetall(keys.node(id_))
+        return {name.decode(): value.decode() for name, value in raw.items()}
+
+    def drain(self, node: str) -> None:
+        """Tells a node to finish what runs and to take nothing more. Raises NotFound."""
+        if self._redis.zscore(keys.nodes(), node) is None:
+            raise NotFound(f"there is no node {node}; `penstock worker ls` lists them")
+        with self._redis.pipeline() as pipe:
+            pipe.lpush(keys.node_inbox(node), "drain")
+            pipe.expire(keys.node_inbox(node), 60)
+            pipe.execute()
+
+    def queues(self) -> list[dict[str, Any]]:
+        """The queues that were ever used, the highest priority first."""
+        prefix = keys.queue("")
+        names = sorted(member.decode().removeprefix(prefix) for member in self._redis.smembers(keys.queues()))
+        paused = {member.decode() for member in self._redis.smembers(keys.paused())}
+        suspended = bool(self._redis.exists(keys.suspended()))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.llen(keys.queue(name))
+                pipe.zcard(keys.wip(name))
+                pipe.zcard(keys.finished(name))
+                pipe.zcard(keys.failed(name))
+            counts = pipe.execute()
+        rows = [
+            _queue(name, counts[4 * i : 4 * i + 4], suspended or name in paused) for i, name in enumerate(names)
+        ]
+        return sorted(rows, key=lambda row: (-row["priority"], row["class"]))
+
+    def pause_queues(self, names: Sequence[str] | None = None) -> None:
+        """No claims from these queues, or from any (as `rq suspend`). Raises NotFound."""
+        if names:
+            self._check_queues(names)
+            self.store.pause_queues("pause", names)
+        else:
+            self._redis.set(keys.suspended(), 1)
+
+    def resume_queues(self, names: Sequence[str] | None = None) -> None:
+        """Undoes `pause_queues`; without names, all of it. Raises NotFound."""
+        if names:
+            self._check_queues(names)
+            self.store.pause_queues("resume", names)
+            return
+        self._redis.delete(keys.suspended())
+        paused = [member.decode() for member in self._redis.smembers(keys.paused())]
+        if paused:
+            self.store.pause_queues("resume", paused)
+
+    def _check_queues(self, names: Sequence[str]) -> None:
+        known = {row["name"] for row in self.queues()}
+        for name in names:
+            if name not in known:
+                raise NotFound(f"there is no queue {name}; known are {', '.join(sorted(known)) or 'none yet'}")
+
+    def dead_letter(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Jobs that used up their retries or were poison, the latest first."""
+        out = []
+        for member, at_ms in self._redis.zrevrange(keys.dead(), 0, limit - 1, withscores=True):
+            execution, name = split_job_id(member.decode())
+            row = self.store.jobs(execution, [name], (*_JOB_FIELDS, "crashes", "losses"))[0]
+            if row["status"]:
+                error = _loads(row["error"])
+                out.append(
+                    {"execution": execution, "job": name, "attempt": int(row["attempt"] or 0), "error": error}
+                    | {"crashes": int(row["crashes"] or 0), "died_ms": int(at_ms)}
+                )
+        return out
+
+    def doctor(self) -> list[dict[str, Any]]:
+        """What of the server and the cluster would break the promise; see docs/guarantees.md."""
+        from .checks import checks
+
+        return [check.as_dict() for check in checks(self)]
+
+
+def _in_order(
+    workflow: Workflow, rows: dict[str, dict[str, str]]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Jobs as the workflow has them, each fan-out's children behind it."""
+    children: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        children.setdefault(row["group"], []).append(name)
+    for name, job in workflow.jobs.items():
+        yield name, {**rows.get(name, {}), "type": job.type or job.kind}
+        for child in children.get(name, ()):
+            yield child, {**rows[child], "type": (job.template.type if job.template else "") or "run"}
+
+
+def _job(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        "status": row.get("status") or "deferred",
+        "type": row["type"],
+        "attempt": int(row.get("attempt") or 0),
+        "node": row.get("worker_name") or None,
+        "result": _loads(row.get("result", "")) if row.get("status") == "finished" else None,
+        "error": _loads(row.get("error", "")),
+        "started_at": row.get("started_at") or None,
+        "ended_at": row.get("ended_at") or None,
+        "reason": row.get("reason") or None,
+        "fan_out": row.get("group") or None,
+    }
+
+
+def _result(workflow: Workflow, jobs: dict[str, dict[str, Any]]) -> Any:
+    if workflow.outputs:
+        return {name: jobs[name]["result"] for name in workflow.outputs}
+    return jobs[next(reversed(workflow.jobs))]["result"] if workflow.jobs else None
+
+
+def _settled(found: dict[str, Any]) -> bool:
+    """Have all jobs ended too? After a cancel they follow their execution."""
+    return all(job["status"] in JOB_TERMINAL or job["attempt"] == 0 for job in found["jobs"].values())
+
+
+def _progress(fields: dict[str, str]) -> dict[str, Any]:
+    count = {
+        name: int(fields.get(name, 0)) for name in ("jobs", "finished", "failed", "stopped", "canceled", "running")
+    }
+    ended = count["finished"] + count["failed"] + count["stopped"] + count["canceled"]
+    return {
+        "total": count["jobs"],
+        "done": count["finished"],
+        "failed": count["failed"] + count["stopped"],
+        "running": count["running"],
+        "canceled": count["canceled"],
+        "fraction": round(ended / count["jobs"], 4) if count["jobs"] else 0.0,
+    }
+
+
+def _node(id_: str, silent_ms: int, fields: dict[str, str]) -> dict[str, Any]:
+    total, used = parse_amounts(fields.get("resources", "")), parse_amounts(fields.get("used", ""))
+    silent = silent_ms > int(fields.get("timeout_ms", 3000))
+    return {
+        "id": id_,
+        "hostname": fields.get("hostname", ""),
+        "state": "silent" if silent else fields.get("state", ""),
+        "capabilities": fields.get("capabilities", "").split(),
+        "concurrency": int(fields.get("concurrency", 0)),
+        "running": round(used.get("slots", 0)),
+        "cpus": total.get("cpus", 0),
+        "gpus": int(total.get("gpus", 0)),
+        "ram": int(total.get("ram", 0)),
+        "last_beat_s": round(silent_ms / 1000, 3),
+        "pid": int(fields.get("pid", 0)),
+        "version": fields.get("version", ""),
+    }
+
+
+def _queue(name: str, counts: list[int], paused: bool) -> dict[str, Any]:
+    class_, _, priority = name.rpartition(".p")
+    waiting, running, finished, failed = counts
+    return {
+        "name": name,
+        "class": class_,
+        "priority": int(priority) if priority.isdigit() else 0,
+        "waiting": waiting,
+        "running": running,
+        "finished": finished,
+        "failed": failed,
+        "paused": paused,
+    }
+
+
+def _server_ms(client: Any) -> int:
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text) if text else None
