@@ -56,7 +56,9 @@ def _persistence(info: dict[str, Any]) -> Iterator[Check]:
     yield Check("aof", on, "on" if on else "off", "set `appendonly yes` and `appendfsync everysec`")
     if on:
         good = info.get("aof_last_write_status") == "ok"
-        yield Check("aof writes", good, str(info.get("aof_last_write_status")), "look at the server's disk")
+        yield Check(
+            "aof writes", good, str(info.get("aof_last_write_status")), "look at the server's disk"
+        )
         delayed = int(info.get("aof_delayed_fsync", 0))
         text = f"{delayed} delayed fsyncs since the start"
         yield Check("aof_delayed_fsync", delayed == 0, text, "a faster disk", warning=True)
@@ -71,7 +73,9 @@ def _memory(info: dict[str, Any]) -> Check:
 
 def _eviction(info: dict[str, Any]) -> Check:
     policy = str(info.get("maxmemory_policy", "noeviction"))
-    return Check("maxmemory-policy", policy == "noeviction", policy, "set `maxmemory-policy noeviction`")
+    return Check(
+        "maxmemory-policy", policy == "noeviction", policy, "set `maxmemory-policy noeviction`"
+    )
 
 
 def _nodes(service: Service) -> Check:
@@ -82,9 +86,11 @@ def _nodes(service: Service) -> Check:
 
 
 def _workers(service: Service) -> Check:
-    client = service.store.client
+    client: Any = service.store.client
     ours = {keys.rq_worker(node["id"]) for node in service.nodes()}
-    others = sorted(key.decode() for key in client.smembers("rq:workers") if key.decode() not in ours)
+    others = sorted(
+        key.decode() for key in client.smembers("rq:workers") if key.decode() not in ours
+    )
     alive = [key for key in others if client.exists(key)]
     return Check(
         "other workers",
@@ -92,5 +98,3 @@ def _workers(service: Service) -> Check:
         ", ".join(alive) or "none",
         "our queues are served by our nodes only: stop them, or give them queues of their own",
     )
-
-

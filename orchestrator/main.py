@@ -21,7 +21,9 @@ def main() -> int:
         settings = Settings.load(redis_url=arguments.redis_url)
         url = settings.redis_url
         if not url:
-            raise PenstockError("PENSTOCK_REDIS_URL is not set; `penstock up` starts a private server")
+            raise PenstockError(
+                "PENSTOCK_REDIS_URL is not set; `penstock up` starts a private server"
+            )
         check(connect(url), url)
         from .engine.process import run_process
 

@@ -49,7 +49,8 @@ class Service:
     def __init__(self, store: Store, settings: Settings):
         self.store = store
         self.settings = settings
-        self._redis = store.client
+        # Any: redis-py types every reply as a union of all it might be.
+        self._redis: Any = store.client
 
     # -- executions
 
@@ -108,7 +109,10 @@ class Service:
         for member in self._redis.zrevrange(keys.executions(), 0, limit - 1):
             id_ = member.decode()
             if fields := self.store.execution(id_):
-                row = {name: fields.get(name) for name in ("id", "name", "status", "created_at", "ended_at")}
+                row = {
+                    name: fields.get(name)
+                    for name in ("id", "name", "status", "created_at", "ended_at")
+                }
                 out.append({**row, "progress": _progress(fields)})
         return out
 
@@ -132,7 +136,9 @@ class Service:
         if job is None:
             found = self.execution(id_)
             if found["status"] not in EXECUTION_TERMINAL:
-                raise InputError(f"execution {id_} is {found['status']}; `penstock wait {id_}` waits for it")
+                raise InputError(
+                    f"execution {id_} is {found['status']}; `penstock wait {id_}` waits for it"
+                )
             return found["result"]
         self._fields(id_)
         row = self.store.jobs(id_, [job], _JOB_FIELDS)[0]
@@ -140,7 +146,9 @@ class Service:
             raise NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
         if row["status"] != "finished":
             why = (_loads(row["error"]) or {}).get("message") or row["reason"]
-            raise InputError(f"job {job} has no result: it is {row['status']}" + (f" ({why})" if why else ""))
+            raise InputError(
+                f"job {job} has no result: it is {row['status']}" + (f" ({why})" if why else "")
+            )
         return json.loads(row["result"])
 
     def child_ids(self, id_: str, fan_out: str, start: int, stop: int) -> list[str]:
@@ -163,7 +171,9 @@ class Service:
                 pipe.get(keys.log(id_, name))
             texts = pipe.execute()
         return [
-            (name, text.decode("utf-8", "replace")) for name, text in zip(wanted, texts, strict=True) if text
+            (name, text.decode("utf-8", "replace"))
+            for name, text in zip(wanted, texts, strict=True)
+            if text
         ]
 
     def watch(self, id_: str, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
@@ -228,9 +238,13 @@ class Service:
             return self.submit(self.workflow(id_), code=code)
         verdict = self.store.retry(id_)
         if verdict == "SUCCEEDED":
-            raise InputError(f"execution {id_} succeeded: there is nothing to retry; without --failed it runs anew")
+            raise InputError(
+                f"execution {id_} succeeded: there is nothing to retry; without --failed it runs anew"
+            )
         if verdict == "OPEN":
-            raise InputError(f"execution {id_} is {fields['status']}: cancel it first, or wait for its end")
+            raise InputError(
+                f"execution {id_} is {fields['status']}: cancel it first, or wait for its end"
+            )
         return id_
 
     def _fields(self, id_: str) -> dict[str, str]:
@@ -264,7 +278,9 @@ class Service:
     def queues(self) -> list[dict[str, Any]]:
         """The queues that were ever used, the highest priority first."""
         prefix = keys.queue("")
-        names = sorted(member.decode().removeprefix(prefix) for member in self._redis.smembers(keys.queues()))
+        names = sorted(
+            member.decode().removeprefix(prefix) for member in self._redis.smembers(keys.queues())
+        )
         paused = {member.decode() for member in self._redis.smembers(keys.paused())}
         suspended = bool(self._redis.exists(keys.suspended()))
         with self._redis.pipeline(transaction=False) as pipe:
@@ -275,7 +291,8 @@ class Service:
                 pipe.zcard(keys.failed(name))
             counts = pipe.execute()
         rows = [
-            _queue(name, counts[4 * i : 4 * i + 4], suspended or name in paused) for i, name in enumerate(names)
+            _queue(name, counts[4 * i : 4 * i + 4], suspended or name in paused)
+            for i, name in enumerate(names)
         ]
         return sorted(rows, key=lambda row: (-row["priority"], row["class"]))
 
@@ -302,7 +319,9 @@ class Service:
         known = {row["name"] for row in self.queues()}
         for name in names:
             if name not in known:
-                raise NotFound(f"there is no queue {name}; known are {', '.join(sorted(known)) or 'none yet'}")
+                raise NotFound(
+                    f"there is no queue {name}; known are {', '.join(sorted(known)) or 'none yet'}"
+                )
 
     def dead_letter(self, limit: int = 100) -> list[dict[str, Any]]:
         """Jobs that used up their retries or were poison, the latest first."""
@@ -313,7 +332,12 @@ class Service:
             if row["status"]:
                 error = _loads(row["error"])
                 out.append(
-                    {"execution": execution, "job": name, "attempt": int(row["attempt"] or 0), "error": error}
+                    {
+                        "execution": execution,
+                        "job": name,
+                        "attempt": int(row["attempt"] or 0),
+                        "error": error,
+                    }
                     | {"crashes": int(row["crashes"] or 0), "died_ms": int(at_ms)}
                 )
         return out
@@ -335,7 +359,10 @@ def _in_order(
     for name, job in workflow.jobs.items():
         yield name, {**rows.get(name, {}), "type": job.type or job.kind}
         for child in children.get(name, ()):
-            yield child, {**rows[child], "type": (job.template.type if job.template else "") or "run"}
+            yield (
+                child,
+                {**rows[child], "type": (job.template.type if job.template else "") or "run"},
+            )
 
 
 def _job(row: dict[str, str]) -> dict[str, Any]:
@@ -361,12 +388,15 @@ def _result(workflow: Workflow, jobs: dict[str, dict[str, Any]]) -> Any:
 
 def _settled(found: dict[str, Any]) -> bool:
     """Have all jobs ended too? After a cancel they follow their execution."""
-    return all(job["status"] in JOB_TERMINAL or job["attempt"] == 0 for job in found["jobs"].values())
+    return all(
+        job["status"] in JOB_TERMINAL or job["attempt"] == 0 for job in found["jobs"].values()
+    )
 
 
 def _progress(fields: dict[str, str]) -> dict[str, Any]:
     count = {
-        name: int(fields.get(name, 0)) for name in ("jobs", "finished", "failed", "stopped", "canceled", "running")
+        name: int(fields.get(name, 0))
+        for name in ("jobs", "finished", "failed", "stopped", "canceled", "running")
     }
     ended = count["finished"] + count["failed"] + count["stopped"] + count["canceled"]
     return {

@@ -20,7 +20,9 @@ REPLY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 
 
-def connect(url: str, *, name: str = "", reply_timeout_s: float | None = REPLY_TIMEOUT_S) -> redis.Redis:
+def connect(
+    url: str, *, name: str = "", reply_timeout_s: float | None = REPLY_TIMEOUT_S
+) -> redis.Redis:
     """A client for `url` (redis://, rediss:// or unix://); connects on first use.
 
     Raises InputError when the URL cannot be read.
@@ -37,7 +39,9 @@ def connect(url: str, *, name: str = "", reply_timeout_s: float | None = REPLY_T
     try:
         return redis.Redis.from_url(url, **options)
     except ValueError as error:
-        raise InputError(f"PENSTOCK_REDIS_URL: {error}; for example redis://localhost:6379/0") from error
+        raise InputError(
+            f"PENSTOCK_REDIS_URL: {error}; for example redis://localhost:6379/0"
+        ) from error
 
 
 def check(client: redis.Redis, url: str) -> None:

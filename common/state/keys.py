@@ -7,8 +7,9 @@ test compares the two.
 
 from __future__ import annotations
 
-from rq.defaults import RQ_KEY_PREFIX as RQ
+from rq.defaults import RQ_KEY_PREFIX
 
+RQ = RQ_KEY_PREFIX
 PENSTOCK = "penstock"
 
 #: Keys that stay for ever, as glob patterns: indexes that hold nothing once

@@ -14,8 +14,18 @@ from typing import Any
 
 import redis
 
-from ..jobs import Beaten, Claimed, NodeInfo, Settlement, Token, config_of, format_amounts, parse_amounts
-from ..jobs import Advanced, job_id
+from ..jobs import (
+    Advanced,
+    Beaten,
+    Claimed,
+    NodeInfo,
+    Settlement,
+    Token,
+    config_of,
+    format_amounts,
+    job_id,
+    parse_amounts,
+)
 from . import keys
 from .scripts import Limits, Request, Script, Scripts, run
 
@@ -35,7 +45,9 @@ class NewJob:
 class Store:
     """The state behind one Redis. Every method is one round trip and one script, unless it only reads."""
 
-    def __init__(self, client: redis.Redis, limits: Limits | None = None, scripts: Scripts | None = None):
+    def __init__(
+        self, client: redis.Redis, limits: Limits | None = None, scripts: Scripts | None = None
+    ):
         self.client = client
         self.scripts = scripts or Scripts(limits)
 
@@ -120,7 +132,9 @@ class Store:
         """As `advance_request`, sent at once; missing arguments mean none."""
         given: dict[str, Any] = {"settlements": (), "lanes": 0, "free": {}, "ahead": {}}
         given.update(rest)
-        return parse_advance(run(self.client, self.advance_request(node, incarnation, claim_id, **given)))
+        return parse_advance(
+            run(self.client, self.advance_request(node, incarnation, claim_id, **given))
+        )
 
     def beat(
         self, node: str, incarnation: str, tokens: Sequence[Token] = (), state: str = "idle"
@@ -146,7 +160,9 @@ class Store:
         verdict, id_ = self._call("execution_submit", execution, digest, key, spec, *pairs)
         return _text(verdict), _text(id_)
 
-    def extend(self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]) -> str:
+    def extend(
+        self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]
+    ) -> str:
         """Adds one chunk of jobs; OK, DONE, AHEAD or CLOSED."""
         args: list[Any] = [execution, stage, chunk, int(last)]
         for job in jobs:
@@ -255,7 +271,9 @@ class Store:
         """Names of all jobs created so far, in order."""
         return _texts(self.client.lrange(keys.jobs(execution), 0, -1))
 
-    def jobs(self, execution: str, names: Sequence[str], fields: Sequence[str]) -> list[dict[str, str]]:
+    def jobs(
+        self, execution: str, names: Sequence[str], fields: Sequence[str]
+    ) -> list[dict[str, str]]:
         """The named fields of jobs, 1,000 a round trip; a missing field is ''."""
         out: list[dict[str, str]] = []
         for start in range(0, len(names), 1000):

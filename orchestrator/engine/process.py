@@ -60,21 +60,24 @@ class Orchestrator:
             try:
                 wait_s = min(role.tick() for role in self.roles)
                 pause_s = 0.1
-                self._wait(lambda wait_s=wait_s: self._client.blpop([keys.bell()], wait_s))
+                self._wait(self._await_bell, wait_s)
             except redis.exceptions.RedisError as error:
                 log.warning("event=redis_lost error=%r retry_s=%.1f", str(error), pause_s)
-                self._wait(lambda pause_s=pause_s: time.sleep(pause_s))
+                self._wait(time.sleep, pause_s)
                 pause_s = min(2 * pause_s, 2.0)
         try:
             self.leader.stop()
         except redis.exceptions.RedisError:
             log.info("event=lead_left_to_expire")
 
-    def _wait(self, wait: Callable[[], object]) -> None:
+    def _await_bell(self, seconds: float) -> None:
+        self._client.blpop([keys.bell()], seconds)
+
+    def _wait(self, wait: Callable[[float], None], seconds: float) -> None:
         self._waiting = True
         try:
             if not self._stopping:
-                wait()
+                wait(seconds)
         except _Stop:
             pass
         finally:

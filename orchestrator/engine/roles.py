@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import redis
 
@@ -95,7 +95,7 @@ class Leader:
 
     def trim(self) -> None:
         """Takes out of the indexes what Redis has expired."""
-        client = self._store.client
+        client: Any = self._store.client
         now_s = int(client.time()[0])
         for key in client.smembers(keys.queues()):
             name = key.decode().removeprefix(keys.queue(""))
@@ -109,7 +109,7 @@ class Leader:
         self.lock.release()
 
 
-def _drop_gone(client: redis.Redis, index: str, key_of: Callable[[str], str]) -> None:
+def _drop_gone(client: Any, index: str, key_of: Callable[[str], str]) -> None:
     """Removes the oldest members whose keys are gone, up to the first that is there."""
     while page := client.zrange(index, 0, 499):
         with client.pipeline(transaction=False) as pipe:

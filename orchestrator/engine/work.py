@@ -109,11 +109,19 @@ class Engine:
             settled = int(group["settled"])
         if created == len(expansion):
             milliseconds = (time.monotonic() - began) * 1000
-            log.info("[FAN-OUT] [Job: %s] FANOUT_COMPLETE jobs=%d ms=%.1f", job.id, created, milliseconds)
+            log.info(
+                "[FAN-OUT] [Job: %s] FANOUT_COMPLETE jobs=%d ms=%.1f", job.id, created, milliseconds
+            )
         return True
 
     def _children(
-        self, execution: str, workflow: Workflow, job: Job, expansion: Expansion, start: int, stop: int
+        self,
+        execution: str,
+        workflow: Workflow,
+        job: Job,
+        expansion: Expansion,
+        start: int,
+        stop: int,
     ) -> Iterator[NewJob]:
         for index in range(start, stop):
             child = expansion.child(index)
@@ -123,7 +131,8 @@ class Engine:
     # -- fan-in
 
     def _fan_in(self, execution: str, job: Job, workflow: Workflow) -> bool:
-        assert job.aggregation is not None and job.fan_out_job_id is not None
+        assert job.aggregation is not None
+        assert job.fan_out_job_id is not None
         began = time.monotonic()
         total = int(self._store.group(execution, job.fan_out_job_id).get("total", 0))
         log.info("[FAN-IN] [Job: %s] FANIN_START jobs=%d", job.id, total)
@@ -149,7 +158,9 @@ class Engine:
         log.info("[FAN-IN] [Job: %s] FANIN_COMPLETE jobs=%d ms=%.1f", job.id, total, milliseconds)
         return True
 
-    def _hand_over(self, execution: str, job: Job, children: Iterator[ChildOutcome], total: int) -> bool:
+    def _hand_over(
+        self, execution: str, job: Job, children: Iterator[ChildOutcome], total: int
+    ) -> bool:
         assert job.aggregation is not None
         outputs = collect_outputs(
             children,
@@ -163,7 +174,9 @@ class Engine:
             "strategy": "custom",
             "source_job_id": job.fan_out_job_id,
         }
-        self._store.enqueue_control(execution, job.id, rq_data(compiler.CUSTOM_FAN_IN, json.dumps(config)))
+        self._store.enqueue_control(
+            execution, job.id, rq_data(compiler.CUSTOM_FAN_IN, json.dumps(config))
+        )
         return True
 
     def _outcomes(self, execution: str, expansion: Expansion) -> Iterator[ChildOutcome]:
@@ -194,7 +207,9 @@ def fan_out_output(job: Job, expansion: Expansion) -> dict[str, Any]:
     """A fan-out's result: its jobs by id (the first 1,000 of them), and how many axes it has."""
     jobs = list(islice(expansion, NAMED_JOBS))
     return {
-        "generated_jobs": [{"id": one.id, "name": one.name, "parameters": one.parameters} for one in jobs],
+        "generated_jobs": [
+            {"id": one.id, "name": one.name, "parameters": one.parameters} for one in jobs
+        ],
         "generated_job_ids": [one.id for one in jobs],
         "job_count": len(expansion),
         "parameter_count": expansion.parameter_count,

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ...common.code import CodeRoot, code_root
+from ...common.context import waiting
 from ...common.errors import ExecutionCanceled, ExecutionFailed, InputError
 from ...common.settings import Settings
 from ...common.spec.functions import resolve_functions
 from ...common.spec.loading import load_workflow, parse_workflow
 from ...common.state.connection import check, connect
 from ...common.state.store import Store
-from ...common.context import waiting
 from ..service import Service
 
 
@@ -25,7 +25,9 @@ class Cluster:
         """Raises InputError without a URL, RedisUnavailable when nothing answers."""
         settings = Settings.load(redis_url=url)
         if not settings.redis_url:
-            raise InputError("no cluster: give Cluster(url), or set PENSTOCK_REDIS_URL; `penstock up` prints one")
+            raise InputError(
+                "no cluster: give Cluster(url), or set PENSTOCK_REDIS_URL; `penstock up` prints one"
+            )
         client = connect(settings.redis_url)
         check(client, settings.redis_url)
         self.service = Service(Store(client), settings)
@@ -85,7 +87,9 @@ class Execution:
         with waiting():
             found = self._cluster.service.wait(self.id, timeout)
         if found["status"] == "failed":
-            raise ExecutionFailed(f"execution {self.id} failed: {_first_error(found)}", execution=self.id)
+            raise ExecutionFailed(
+                f"execution {self.id} failed: {_first_error(found)}", execution=self.id
+            )
         if found["status"] == "canceled":
             raise ExecutionCanceled(f"execution {self.id} was canceled", execution=self.id)
         return found["result"]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.scripted import SHIFTED_NOW, Cluster, check_transitions
 
 from penstock.common.state.scripts import Scripts
 from penstock.common.state.store import Store
+from support.scripted import SHIFTED_NOW, Cluster, check_transitions
 
 
 @pytest.fixture

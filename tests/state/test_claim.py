@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from support.scripted import done, new_job
-
 from penstock.common.jobs import job_id
 from penstock.common.state import keys
+from support.scripted import done, new_job
 
 
 def names(claimed):
@@ -228,5 +227,12 @@ def test_claims_carry_what_a_slot_needs(cluster):
     )  # fmt: skip
     (job,) = cluster.node(resources={"cpus": 1.0, "gpus": 1.0}).claim(1)
     assert (job.root, job.digest, job.refs, job.timeout_s) == ("/code", "d1", ("x", "y"), 2.5)
-    assert (job.retry, job.retries_left, job.needs, job.config) == ({"max": 1}, 1, {"gpus": 1.0}, b"{}")
-    assert cluster.client.zscore("rq:wip:any.p5", f"{job_id(cluster.id, 'a')}:{job.token.claim}") == float("inf")
+    assert (job.retry, job.retries_left, job.needs, job.config) == (
+        {"max": 1},
+        1,
+        {"gpus": 1.0},
+        b"{}",
+    )
+    assert cluster.client.zscore(
+        "rq:wip:any.p5", f"{job_id(cluster.id, 'a')}:{job.token.claim}"
+    ) == float("inf")

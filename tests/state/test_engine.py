@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from support.scripted import bad, done
 
 from penstock.common.errors import Conflict, InputError, NotFound
 from penstock.common.settings import Settings
@@ -14,6 +13,7 @@ from penstock.common.spec.loading import parse_workflow
 from penstock.orchestrator.engine.roles import Agenda, Leader, Upkeep
 from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
+from support.scripted import bad, done
 
 GRID = [{"name": "lr", "values": [0.001, 0.01, 0.1]}, {"name": "bs", "values": [16, 32, 64]},
         {"name": "opt", "values": ["adam", "sgd"]}]  # fmt: skip
@@ -46,6 +46,7 @@ def drive(cluster, service):
                     ends.append(bad(one))
             node.advance(*ends)
             agenda.tick()
+            node.beat()
             Upkeep(cluster.store).tick()
         return service.execution(id_)
 
@@ -68,7 +69,12 @@ def test_a_sweep_of_18_gives_the_best(drive):  # F1 F2 F6
     found = drive(sweep({"strategy": "best-metric", "metric_name": "accuracy"}), accuracy)
     assert found["status"] == "succeeded"
     assert found["result"]["input_count"] == 18
-    assert found["result"]["aggregated_result"] == {"accuracy": 6.4, "lr": 0.1, "bs": 64, "opt": "adam"}
+    assert found["result"]["aggregated_result"] == {
+        "accuracy": 6.4,
+        "lr": 0.1,
+        "bs": 64,
+        "opt": "adam",
+    }
     assert found["progress"] == {
         "total": 20, "done": 20, "failed": 0, "running": 0, "canceled": 0, "fraction": 1.0,
     }  # fmt: skip
@@ -94,9 +100,13 @@ def test_the_worst(drive, strategy, expected):  # F6
 def test_collect_average_and_vote(drive):  # F6
     found = drive(sweep({"strategy": "collect-all"}), accuracy)
     assert [one["opt"] for one in found["result"]["aggregated_result"]] == ["adam", "sgd"] * 9
-    found = drive(sweep({"strategy": "average-metrics"}), lambda name, config: {"x": config["bs"], "t": True})
+    found = drive(
+        sweep({"strategy": "average-metrics"}), lambda name, config: {"x": config["bs"], "t": True}
+    )
     assert found["result"]["aggregated_result"] == {"x": pytest.approx(112 / 3)}
-    found = drive(sweep({"strategy": "majority-vote"}), lambda name, config: {"class": int(config["bs"] > 16)})
+    found = drive(
+        sweep({"strategy": "majority-vote"}), lambda name, config: {"class": int(config["bs"] > 16)}
+    )
     assert found["result"]["aggregated_result"] == {"class": 1}
 
 
@@ -122,7 +132,11 @@ def test_failed_children(drive, on_failed, min_success, status):  # F8
     strategy = {"strategy": "collect-all", "on_failed": on_failed}
     if min_success:
         strategy["min_success"] = min_success
-    retry = {"run": "m:train", "retry": 0, "config": {"opt": "${opt}", "lr": "${lr}", "bs": "${bs}"}}
+    retry = {
+        "run": "m:train",
+        "retry": 0,
+        "config": {"opt": "${opt}", "lr": "${lr}", "bs": "${bs}"},
+    }
     found = drive(sweep(strategy, template=retry), fails_for_sgd)
     assert found["status"] == status
     assert found["progress"]["failed"] >= 9
@@ -153,7 +167,11 @@ def test_a_fan_out_over_a_result_of_unknown_length(drive):  # F1 F5
     def work(name: str, config: dict[str, Any]) -> Any:
         if name == "split":
             return {"chunks": [{"n": 3 * i} for i in range(5)]}
-        return config["refs"]["all"]["aggregated_result"] if name == "end" else config["n"] + config["i"]
+        return (
+            config["refs"]["all"]["aggregated_result"]
+            if name == "end"
+            else config["n"] + config["i"]
+        )
 
     found = drive(jobs, work)
     assert found["result"] == [0, 4, 8, 12, 16]
@@ -161,8 +179,14 @@ def test_a_fan_out_over_a_result_of_unknown_length(drive):  # F1 F5
 
 
 def test_no_jobs_is_a_clear_outcome(drive):  # F5 F8
-    jobs = sweep({"strategy": "collect-all"}, parameters=[{"name": "lr", "values": []}], template={"run": "m:f"})
-    found = drive([*jobs, {"id": "after", "run": "m:f", "depends_on": ["train"]}], lambda name, config: 1)
+    jobs = sweep(
+        {"strategy": "collect-all"},
+        parameters=[{"name": "lr", "values": []}],
+        template={"run": "m:f"},
+    )
+    found = drive(
+        [*jobs, {"id": "after", "run": "m:f", "depends_on": ["train"]}], lambda name, config: 1
+    )
     assert found["jobs"]["train"]["status"] == "finished"
     assert found["jobs"]["best"]["error"]["type"] == "FANIN_NO_RESULTS"
     assert found["status"] == "failed"
@@ -181,7 +205,12 @@ def test_a_narrow_window_still_makes_all_jobs_once(drive, cluster):  # F4
 def test_a_fan_out_that_cannot_be_expanded_fails_clearly(drive):
     jobs = [
         {"id": "split", "run": "m:split"},
-        {"id": "each", "type": "fan-out", "over": "${jobs.split.result.chunks}", "template": {"run": "m:each"}},
+        {
+            "id": "each",
+            "type": "fan-out",
+            "over": "${jobs.split.result.chunks}",
+            "template": {"run": "m:each"},
+        },
         {"id": "end", "run": "m:end", "depends_on": ["each"]},
     ]
     found = drive(jobs, lambda name, config: {"chunks": "no list"})
@@ -228,7 +257,9 @@ def test_retry_of_all_is_a_new_execution(drive, service):
 
 
 def test_dead_letter_queues_and_nodes(drive, service):
-    found = drive([{"id": "x", "run": "m:f", "retry": 0, "priority": 9}], lambda name, config: 1 / 0)
+    found = drive(
+        [{"id": "x", "run": "m:f", "retry": 0, "priority": 9}], lambda name, config: 1 / 0
+    )
     assert found["status"] == "failed"
     (dead,) = service.dead_letter()
     assert (dead["job"], dead["attempt"], dead["error"]["type"]) == ("x", 1, "E")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from support.scripted import EXECUTION_ID, bad, done, new_job
-
 from penstock.common.state import keys
+from support.scripted import EXECUTION_ID, bad, done, new_job
 
 
 def open_fan_out(cluster, total, limit=0, window=1000, **fields):
@@ -105,7 +104,8 @@ def test_a_control_job_is_settled_under_its_token(cluster):
     open_fan_out(cluster, 0)
     first = cluster.store.start_control(EXECUTION_ID, "best", "o1.1", "o1")
     second = cluster.store.start_control(EXECUTION_ID, "best", "o2.1", "o2")
-    assert first and second
+    assert first is not None
+    assert second is not None
     assert cluster.store.settle_control(first, "finished", "1") == "STALE"
     assert cluster.store.settle_control(second, "finished", "2") == "OK"
     assert cluster.store.settle_control(second, "finished", "3") == "STALE"

@@ -23,14 +23,26 @@ def test_lua_builds_the_same_key(server, name, function):
     count = len(inspect.signature(function).parameters)
     arguments = ["first", "second"][:count]
     library = (ROOT / "common/state/lua/lib/keys.lua").read_text()
-    text = f"local RQ, PS = '{keys.RQ}', '{keys.PENSTOCK}'\n{library}\nreturn K.{name}(unpack(ARGV))"
-    assert run(server.client, Request(Script(name, text), arguments)).decode() == function(*arguments)
+    text = (
+        f"local RQ, PS = '{keys.RQ}', '{keys.PENSTOCK}'\n{library}\nreturn K.{name}(unpack(ARGV))"
+    )
+    assert run(server.client, Request(Script(name, text), arguments)).decode() == function(
+        *arguments
+    )
 
 
 def test_every_key_says_its_type_and_its_life():
     for name, function in FUNCTIONS:
         words = function.__doc__.split()
-        assert words[0].strip(":,") in {"Hash", "List", "Set", "Zset", "String", "Stream", "Pub/sub"}, name
+        assert words[0].strip(":,") in {
+            "Hash",
+            "List",
+            "Set",
+            "Zset",
+            "String",
+            "Stream",
+            "Pub/sub",
+        }, name
 
 
 def test_every_script_has_its_contract():

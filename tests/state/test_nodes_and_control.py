@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from support.scripted import EXECUTION_ID, SHIFT_KEY, TTL_S, Node, bad, done, new_job
-
 from penstock.common.state import keys
 from penstock.common.state.lock import Lock
+from support.scripted import EXECUTION_ID, SHIFT_KEY, TTL_S, Node, bad, done, new_job
 
 
 def test_a_silent_nodes_job_moves_to_one_that_lives(cluster):
@@ -147,7 +146,12 @@ def test_cancel_stops_running_jobs_and_drops_waiting_ones(cluster):
     assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [
         f"stop {running.token.job} {running.token.claim}".encode()
     ]
-    assert cluster.statuses("j0", "j1", "j2", "later") == ["canceled", "failed", "canceled", "canceled"]
+    assert cluster.statuses("j0", "j1", "j2", "later") == [
+        "canceled",
+        "failed",
+        "canceled",
+        "canceled",
+    ]
     assert node.claim(2) == []
     assert node.beat(running.token).stale == [running.token.job]
     assert node.advance(done(running)).verdicts == ["STALE"]

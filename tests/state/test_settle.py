@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.scripted import EXECUTION_ID, bad, done, new_job
 
 from penstock.common.jobs import Settlement, Token, job_id
 from penstock.common.state import keys
+from support.scripted import EXECUTION_ID, bad, done, new_job
 
 
 def test_results_are_kept_to_the_letter(cluster):
@@ -128,13 +128,17 @@ def test_continue_runs_the_other_branches(cluster):
 
 
 def test_fail_fast_ends_everything(cluster):
-    cluster.submit(new_job("a"), new_job("b"), new_job("c"), new_job("d", ("c",)), policy="fail_fast")
+    cluster.submit(
+        new_job("a"), new_job("b"), new_job("c"), new_job("d", ("c",)), policy="fail_fast"
+    )
     node = cluster.node()
     a, b = node.claim(2)
     node.advance(bad(a))
     assert cluster.statuses("a", "b", "c", "d") == ["failed", "canceled", "canceled", "canceled"]
     assert cluster.status == "failed"
-    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [f"stop {b.token.job} {b.token.claim}".encode()]
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [
+        f"stop {b.token.job} {b.token.claim}".encode()
+    ]
     assert cluster.client.llen("rq:queue:any.p5") == 0
 
 
@@ -155,7 +159,9 @@ def test_a_script_touches_at_most_500_jobs(cluster):
         rounds += 1
     assert rounds <= 5
     assert cluster.client.llen("rq:queue:any.p5") == 1500
-    assert cluster.client.lrange("rq:queue:any.p5", 0, -1)[700].decode() == job_id(EXECUTION_ID, "d700")
+    assert cluster.client.lrange("rq:queue:any.p5", 0, -1)[700].decode() == job_id(
+        EXECUTION_ID, "d700"
+    )
 
 
 def test_a_long_chain_of_skipped_jobs(cluster):

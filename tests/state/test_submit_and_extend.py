@@ -37,7 +37,11 @@ def test_a_later_chunk_sees_what_ended_before_it(cluster):
     good, failing = node.claim(2)
     node.advance(done(good), bad(failing))
     assert cluster.status == "running"
-    later = [new_job("c", ("good",)), new_job("d", ("good", "bad"), dependents="e"), new_job("e", ("d",))]
+    later = [
+        new_job("c", ("good",)),
+        new_job("d", ("good", "bad"), dependents="e"),
+        new_job("e", ("d",)),
+    ]
     store.extend(EXECUTION_ID, "static", 1, True, later)
     assert cluster.statuses("c", "d", "e") == ["queued", "canceled", "canceled"]
     node.advance(done(*node.claim()))

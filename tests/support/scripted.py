@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.common.jobs import Claimed, NodeInfo, Settlement, Token, job_id, queue_class, queue_name, rq_data
+from penstock.common.jobs import (
+    Claimed,
+    NodeInfo,
+    Settlement,
+    Token,
+    job_id,
+    queue_class,
+    queue_name,
+    rq_data,
+)
 from penstock.common.state import keys
 from penstock.common.state.states import EXECUTION, JOB
 from penstock.common.state.store import NewJob, Store
@@ -57,7 +66,9 @@ class Node:
     turn: int = 0
 
     def register(self) -> str:
-        info = NodeInfo(self.id, self.incarnation, "host", 1, self.capabilities, self.slots, self.resources)
+        info = NodeInfo(
+            self.id, self.incarnation, "host", 1, self.capabilities, self.slots, self.resources
+        )
         return self.store.register(info)
 
     def advance(self, *settlements: Settlement, lanes: int = 0, **rest: Any) -> Any:

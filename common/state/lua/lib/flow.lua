@@ -57,7 +57,7 @@ local function group_check(x_id, name)
       F.finish(source, 'failed', 'error', cjson.encode({ type = 'ChildrenFailed',
         message = bad .. ' of ' .. total .. ' jobs of ' .. name .. ' failed', traceback = '' }))
     end
-  elseif created < total and created - settled <= math.floor(tonumber(v[5] or 1000) / 2)
+  elseif created > 0 and created < total and created - settled <= math.floor(tonumber(v[5] or 1000) / 2)
     and redis.call('HSETNX', K.group(x_id, name), 'asked', 1) == 1 then
     post_agenda('expand ' .. x_id .. ' ' .. name)
   end

@@ -1,0 +1,53 @@
+# Everything from a bare clone with python3 (3.11 or later) and make; see `make help`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Installs a package of the system where that is possible: as root, with apt-get.
+apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "installing $(1) ..."; \
+	apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+	fi
+
+.PHONY: help demo test check redis
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the best
+	@$(BIN)/penstock run examples/digits/workflow.yaml
+
+test: $(INSTALLED) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
+	@$(BIN)/pytest
+
+check: $(INSTALLED) ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@MYPYPATH=.venv/types $(BIN)/mypy
+	@$(BIN)/lint-imports
+
+redis:
+	@command -v redis-server >/dev/null || { $(call apt,redis-server); }
+	@command -v redis-server >/dev/null || { \
+		echo "There is no redis-server, so the tests that need it are skipped (fail, with CI=true)."; \
+		echo "Install Redis 7 or later: apt-get install redis-server, brew install redis, ..."; \
+		[ "$$CI" != true ]; \
+	}
+
+# Once, and again when pyproject.toml changes. mypy does not follow an editable
+# install whose root is the package, so it gets a folder that holds it by name.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Penstock needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version)."; \
+		echo "Name another one: make PYTHON=python3.12 ..."; \
+		exit 1; \
+	}
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); }
+	@echo "installing Penstock into .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet -e '.[examples,test,check]'
+	@mkdir -p .venv/types && ln -sfn ../.. .venv/types/penstock
+	@touch $@

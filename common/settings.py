@@ -1,0 +1,128 @@
+"""Every setting: the command line over `PENSTOCK_<NAME>` in the environment over the default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    ByteSize,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import InputError
+
+MIB = 1024 * 1024
+DAY_S = 86400.0
+
+#: URL schemes that redis-py understands.
+SCHEMES = ("redis://", "rediss://", "unix://")
+
+Limit = Annotated[ByteSize, Field(gt=0)]
+
+
+def default_home() -> Path:
+    """The data folder of this user: `$XDG_DATA_HOME/penstock`, or `~/.local/share/penstock`."""
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "penstock"
+
+
+class Settings(BaseSettings):
+    """What an operator may set. Times are in seconds, sizes in bytes (`1MiB` is read too)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    #: The Redis to use; None means the private server of `home`.
+    redis_url: str | None = None
+    #: Data folder of the private server, absolute.
+    home: Path = Field(default_factory=default_home)
+    #: How often a node tells that it lives, in seconds.
+    heartbeat_s: PositiveFloat = 1.0
+    #: Silence after which a node counts as gone, in seconds.
+    node_timeout_s: PositiveFloat = 3.0
+    #: How long a node computes on without Redis before it stops its jobs, in seconds.
+    offline_limit_s: PositiveFloat = 600.0
+    #: How long an execution is kept after its end, in seconds.
+    state_ttl_s: PositiveFloat = 7 * DAY_S
+    #: Most output kept of one job, in bytes.
+    log_limit_bytes: Limit = ByteSize(MIB)
+    #: Largest result of one job, in bytes.
+    result_limit_bytes: Limit = ByteSize(4 * MIB)
+    #: Largest workflow file, in bytes.
+    spec_limit_bytes: Limit = ByteSize(MIB)
+    #: Life of a lock that is not renewed, in seconds.
+    lock_ttl_s: PositiveFloat = 30.0
+    #: How often a job may take its process down before it counts as poison.
+    max_crashes: PositiveInt = 3
+    #: Most jobs of one fan-out that exist in Redis at a time.
+    fanout_window: PositiveInt = 1000
+    #: How long a node that is told to stop lets its jobs finish, in seconds.
+    drain_s: Annotated[float, Field(ge=0)] = 30.0
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """The settings with those of the command line in front; None means not given.
+
+        Raises InputError, which names each bad setting by its variable.
+        """
+        try:
+            return cls(**_present(given))
+        except ValidationError as error:
+            raise InputError(_explain(error)) from error
+
+    def override(self, **given: Any) -> Self:
+        """A copy with these settings in place, checked; None means not given.
+
+        Raises InputError as `load` does.
+        """
+        return self.load(**{**self.model_dump(), **_present(given)})
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(SCHEMES):
+            raise ValueError(f"a Redis URL begins with {', '.join(SCHEMES)}, this one is {url!r}")
+        return url
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return Path(os.path.abspath(home.expanduser()))
+
+    @model_validator(mode="after")
+    def _times_in_order(self) -> Self:
+        if self.node_timeout_s <= self.heartbeat_s:
+            raise ValueError(
+                f"node_timeout_s ({self.node_timeout_s:g}) must be longer than "
+                f"heartbeat_s ({self.heartbeat_s:g}): three beats or more"
+            )
+        if self.offline_limit_s < self.node_timeout_s:
+            raise ValueError(
+                f"offline_limit_s ({self.offline_limit_s:g}) must be at least "
+                f"node_timeout_s ({self.node_timeout_s:g})"
+            )
+        return self
+
+
+def _present(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _explain(error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors():
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["loc"]:
+            variable = f"PENSTOCK_{fault['loc'][0]}".upper()
+            message = f"{variable}: {message} (given: {fault['input']!r})"
+        faults.append(message)
+    return f"a setting is wrong: {'; '.join(faults)}"

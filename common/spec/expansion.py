@@ -1,0 +1,190 @@
+"""Fan-out: the jobs that a template makes, each computed from its index when it is needed.
+
+The number of jobs is the product of the axes; job `i` has the values that `i` spells in mixed
+radix, the first axis slowest. Nothing is materialised, so that a million jobs cost what one does.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from ..errors import InputError
+from ..handlers import FAN_IN, FAN_OUT, normalise_type
+from .models import Job
+from .placeholders import as_text, bind, references, resolve, substitute
+
+#: A generated id that is longer than this is cut ...
+LONGEST_ID = 128
+#: ... to this many characters, of which the last are a digest of the whole id.
+CUT_ID = 120
+
+_DIGEST_BYTES = 6
+_OUTSIDE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One job of a fan-out; `config` and `command` may still name results of other jobs."""
+
+    index: int
+    id: str
+    name: str
+    run: str | None
+    command: str | tuple[str, ...] | None
+    config: dict[str, Any]
+    parameters: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class Expansion:
+    """The jobs of one fan-out. `over` is the list that its `over:` named, once it is known.
+
+    Raises InputError where `over` is no list.
+    """
+
+    def __init__(self, job: Job, over: list[Any] | None = None) -> None:
+        self.source = job.id
+        self.template = job.template
+        self._item = job.as_
+        self._axes = [(axis.name, axis.values) for axis in job.parameters]
+        self._id_parts = [
+            [_OUTSIDE.sub("_", f"_{axis.name}_{as_text(value)}") for value in axis.values]
+            for axis in job.parameters
+        ]
+        self._is_over = over is not None or job.over is not None
+        self._items = over if over is not None else _literal_items(job.over)
+        if self._items is not None and not isinstance(self._items, list):
+            kind = type(self._items).__name__
+            raise InputError(f"'over' of the fan-out '{job.id}' gave a {kind}; it needs a list")
+        #: The number of jobs.
+        self.size = len(self._items or ()) if self._is_over else self._product()
+
+    def _product(self) -> int:
+        return prod(len(values) for _, values in self._axes) if self._axes else 0
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of axes, not of jobs."""
+        return len(self._axes)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Child]:
+        return map(self.child, range(self.size))
+
+    def parameters(self, index: int) -> dict[str, Any]:
+        """The values of job `index` by the name of their axis (or the item under its name)."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"the fan-out '{self.source}' has no job {index}; it has {self.size}")
+        if self._is_over:
+            return {self._item: (self._items or [])[index]}
+        digits = self._digits(index)
+        return {
+            name: values[digit] for (name, values), digit in zip(self._axes, digits, strict=True)
+        }
+
+    def _digits(self, index: int) -> list[int]:
+        """The index in mixed radix: for each axis, the place of its value."""
+        digits: list[int] = []
+        for _, values in reversed(self._axes):
+            index, digit = divmod(index, len(values))
+            digits.append(digit)
+        digits.reverse()
+        return digits
+
+    def id(self, index: int) -> str:
+        """`<source>_<index>_<param>_<value>...`, of `[A-Za-z0-9_-]`, at most 128 characters."""
+        plain = f"{self.source}_{index}"
+        if not self._is_over:
+            digits = self._digits(index)
+            plain += "".join(
+                [parts[digit] for parts, digit in zip(self._id_parts, digits, strict=True)]
+            )
+        if len(plain) <= LONGEST_ID:
+            return plain
+        tail = hashlib.blake2b(plain.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+        return f"{plain[: CUT_ID - len(tail) - 1]}_{tail}"
+
+    def child_ids(self, start: int, stop: int) -> list[str]:
+        """The ids of the jobs from `start` up to `stop`, as a slice would give them."""
+        return [self.id(index) for index in range(self.size)[start:stop]]
+
+    def child(self, index: int) -> Child:
+        """Job `index`, with its axes (or item) filled in."""
+        parameters = self.parameters(index)
+        name = self.id(index)
+        names = {"index": index, **parameters}
+        template = self.template
+        config = bind(template.config, names) if template else {}
+        pattern = template.name_pattern if template else None
+        return Child(
+            index=index,
+            id=name,
+            name=as_text(substitute(pattern, names, final=True)) if pattern else name,
+            run=template.run if template else None,
+            command=_command(template.command, names) if template else None,
+            config=config,
+            parameters=parameters,
+            metadata={"source_job_id": self.source, "index": index, "parameters": parameters},
+        )
+
+    def may_make(self, index: int) -> bool:
+        """Whether there is, or may come to be, a job of this index."""
+        return index < self.size or (self._is_over and self._items is None)
+
+    def makes(self, job_id: str) -> bool:
+        """Whether one of the jobs has this id."""
+        index = _index_of(self.source, job_id)
+        return index is not None and self.may_make(index) and self.id(index) == job_id
+
+
+def is_fan_out_job(job: Job | Mapping[str, Any]) -> bool:
+    """Whether a job, or the mapping that describes one, is a fan-out."""
+    return _type(job) == FAN_OUT
+
+
+def is_fan_in_job(job: Job | Mapping[str, Any]) -> bool:
+    """Whether a job, or the mapping that describes one, is a fan-in."""
+    return _type(job) == FAN_IN
+
+
+def generated_job_ids(source: str, ids: Iterable[str]) -> list[str]:
+    """Those of the ids that the fan-out `source` made, in the order of their index."""
+    found = ((_index_of(source, name), name) for name in ids)
+    return [name for _, name in sorted((index, name) for index, name in found if index is not None)]
+
+
+def generate_dynamic_jobs(job: Job, over: list[Any] | None = None) -> list[Child]:
+    """All jobs of a fan-out at once; `Expansion` gives them one by one."""
+    return list(Expansion(job, over))
+
+
+def _index_of(source: str, job_id: str) -> int | None:
+    match = re.match(r"_(0|[1-9]\d*)(?=_|\Z)", job_id.removeprefix(source))
+    return int(match[1]) if match and job_id.startswith(source) else None
+
+
+def _literal_items(over: Any) -> Any:
+    """The items of a list that stands in the workflow itself; None if a job has yet to give it."""
+    return resolve(over, {}) if isinstance(over, list) and not references(over) else None
+
+
+def _command(
+    command: str | tuple[str, ...] | None, names: Mapping[str, Any]
+) -> str | tuple[str, ...] | None:
+    if command is None:
+        return None
+    if isinstance(command, str):
+        return as_text(bind(command, names))
+    return tuple(as_text(part) for part in bind(command, names))
+
+
+def _type(job: Job | Mapping[str, Any]) -> str:
+    if isinstance(job, Job):
+        return job.type
+    kind = job.get("type", job.get("task_type", job.get("taskType", "")))
+    return normalise_type(kind) if isinstance(kind, str) else ""

@@ -1,0 +1,111 @@
+"""The child process of `functions.py`: imports the user's code and says what went wrong.
+
+Reads one JSON request from standard input and answers in JSON lines, on a descriptor of its own,
+so that user code may print. Run as `python -P -m penstock.common.spec.probe` in the user's
+folder.
+"""
+
+import importlib
+import json
+import math
+import os
+import signal
+import sys
+import traceback
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from ..handlers import ENTRY_POINT_GROUP, HANDLERS_MODULE, normalise_type, registered
+from .wording import near
+
+
+class _Answering:
+    """Writes answers to what was standard output, which from then on leads to standard error."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.dup(1)
+        os.dup2(2, 1)
+
+    def say(self, **answer: Any) -> None:
+        rest = json.dumps(answer).encode() + b"\n"
+        while rest:
+            rest = rest[os.write(self.descriptor, rest) :]
+
+
+def main() -> None:
+    """Answer one request, then end at once: threads of user code are not waited for."""
+    request = json.load(sys.stdin)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    signal.alarm(math.ceil(request["limit_s"]) + 1)
+    root = os.getcwd()
+    sys.path.insert(0, root)
+    answering = _Answering()
+    functions = list(request["functions"])
+    if request["types"]:
+        runs = _bindings(answering, request["registered"])
+        found = {name: runs.get(name) for name in request["types"]}
+        answering.say(types=found, known=sorted(runs))
+        if request["check"]:
+            functions += [run for run in dict.fromkeys(found.values()) if run]
+    for name in dict.fromkeys(functions):
+        module = name.split(":")[0]
+        answering.say(importing=module)
+        answering.say(function=name, error=_fault(name, root))
+    answering.say(done=True)
+    os._exit(0)
+
+
+def _bindings(answering: _Answering, submitted: dict[str, str]) -> dict[str, str]:
+    """Handlers by type: from the user's folder, the submitting process, installed packages."""
+    installed = {
+        normalise_type(point.name): point.value for point in entry_points(group=ENTRY_POINT_GROUP)
+    }
+    error = None
+    if Path(f"{HANDLERS_MODULE}.py").is_file() or Path(HANDLERS_MODULE).is_dir():
+        answering.say(importing=HANDLERS_MODULE)
+        _, error = _imported(HANDLERS_MODULE, os.getcwd())
+    answering.say(handlers=error)
+    return installed | submitted | registered()
+
+
+def _fault(name: str, root: str) -> str | None:
+    """What is wrong with `module:function`; None if it can be called."""
+    module_name, _, way = name.partition(":")
+    found, error = _imported(module_name, root)
+    if error:
+        return error
+    for step in way.split("."):
+        try:
+            found = getattr(found, step)
+        except AttributeError:
+            what = f"'{module_name}'" if found is sys.modules[module_name] else repr(found)[:60]
+            names = [known for known in dir(found) if not known.startswith("__")]
+            return f"{what} has no function '{step}'{near(step, names)}"
+        except BaseException as raised:
+            return f"'{name}' cannot be read: {_last_line(raised)}"
+    return None if callable(found) else f"'{name}' is a {type(found).__name__}, not a function"
+
+
+def _imported(module_name: str, root: str) -> tuple[Any, str | None]:
+    """The module, or what its import raised (whatever that is: user code may even exit)."""
+    try:
+        return importlib.import_module(module_name), None
+    except ModuleNotFoundError as raised:
+        if raised.name and (module_name + ".").startswith(raised.name + "."):
+            beside = near(raised.name, [path.stem for path in Path(root).glob("*.py")])
+            return None, f"no module '{raised.name}' in {root} or installed{beside}"
+        return None, f"cannot import '{module_name}': {_last_line(raised)}"
+    except BaseException as raised:
+        return None, f"cannot import '{module_name}': {_last_line(raised)}"
+
+
+def _last_line(raised: BaseException) -> str:
+    text = traceback.format_exception_only(type(raised), raised)[-1].strip()
+    if isinstance(raised, SyntaxError) and raised.filename:
+        return f"{text} ({raised.filename}:{raised.lineno})"
+    return text
+
+
+if __name__ == "__main__":
+    main()

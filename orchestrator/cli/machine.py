@@ -1,0 +1,109 @@
+"""This machine: up, down, doctor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import loaded, session
+from .app import App, Command, pass_app
+from .output import clean, emit, masked, show, write
+from .parameters import Workers
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+@click.command(cls=Command)
+@click.option("-w", "--workers", type=Workers(), help="Jobs at once (else one a core).")
+@click.option("--name", help="The worker's id (else made from the host's name).")
+@pass_app
+def up(app: App, workers: int | str | None, name: str | None) -> None:
+    """Leave server, orchestrator and worker running here.
+
+    With a Redis URL, no server: orchestrator and worker join that Redis.
+    """
+    from .. import local
+
+    settings = app.settings()
+    slots = loaded.slots(None, None, parallel=None, workers=workers, cores=loaded.cores())
+    started = local.up(settings.home, url=settings.redis_url, concurrency=slots, name=name)
+    if app.json:
+        emit(
+            {
+                "redis_url": started.url,
+                "redis_cli": started.redis_cli,
+                "pid": started.pid,
+                "home": str(settings.home),
+                "already": started.already,
+            }
+        )
+        return
+    write("already up" if started.already else "up: orchestrator and worker")
+    write(f"Redis      {masked(started.url)}")
+    write(f"redis-cli  {masked(started.redis_cli)}")
+    write("`penstock down` ends them; the data stays")
+
+
+@click.command(cls=Command)
+@pass_app
+def down(app: App) -> None:
+    """End what `up` left running; the data stays."""
+    from .. import local
+
+    ended = local.down(app.settings().home)
+    if app.json:
+        emit({"ended": ended})
+    else:
+        write("down" if ended else "nothing was up")
+
+
+@click.command(cls=Command)
+@pass_app
+def doctor(app: App) -> int:
+    """Check Redis and the cluster, and say what to mend.
+
+    Exits with 1 when something is wrong; a warning alone does not count.
+    """
+    with session.open_session(app) as opened:
+        checks = opened.service.doctor()
+        url, redis_cli = opened.url, opened.redis_cli
+    well = all(check["ok"] or check.get("warning") for check in checks)
+    if app.json:
+        emit({"ok": well, "redis_url": url, "redis_cli": redis_cli, "checks": checks})
+        return int(not well)
+    write(f"Redis      {masked(url)}")
+    write(f"redis-cli  {masked(redis_cli)}\n")
+    _print_checks(checks)
+    return int(not well)
+
+
+def _print_checks(checks: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for check in checks:
+        mark = _mark(check)
+        detail = Text(clean(str(check.get("detail") or "")))
+        if not check["ok"] and check.get("fix"):
+            detail.append(f"\n{clean(str(check['fix']))}", style="yellow")
+        grid.add_row(mark, Text(clean(str(check["check"]))), detail)
+    show(grid)
+
+
+def _mark(check: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    if check["ok"]:
+        return Text("ok", style="green")
+    if check.get("warning"):
+        return Text("warning", style="yellow")
+    return Text("wrong", style="bold red")
+
+
+COMMANDS = (up, down, doctor)

@@ -1,0 +1,105 @@
+"""Tables of executions, nodes and queues, as several commands show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from .render import status_text, table
+from .view import ENDED, Row, duration, parse_time, seconds
+
+Line = Mapping[str, Any]
+
+_UNITS = (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10))
+
+
+def executions_table(found: Sequence[Line]) -> Table:
+    """Executions, latest first."""
+    now = datetime.now(UTC)
+    lines = [
+        (
+            line["id"],
+            line["name"],
+            status_text(str(line["status"])),
+            progress_text(line.get("progress") or {}),
+            duration(seconds(line, now)),
+            age(line.get("created_at")),
+        )
+        for line in found
+    ]
+    return table(["id", "name", "status", "jobs", "time", "created"], lines)
+
+
+def progress_text(progress: Line) -> str:
+    """`12/18, 2 failed`."""
+    text = f"{progress.get('done') or 0}/{progress.get('total') or 0}"
+    return f"{text}, {progress['failed']} failed" if progress.get("failed") else text
+
+
+def nodes_table(nodes: Sequence[Line]) -> Table:
+    """Worker nodes and their load."""
+    lines = [
+        (
+            node["id"],
+            node.get("hostname"),
+            node.get("state"),
+            ",".join(node.get("capabilities") or ()) or "-",
+            f"{node.get('running') or 0}/{node.get('concurrency') or 0}",
+            node.get("cpus"),
+            node.get("gpus"),
+            size(node.get("ram")),
+            f"{float(node.get('last_beat_s') or 0):.1f}s ago",
+        )
+        for node in nodes
+    ]
+    columns = ["node", "host", "state", "capabilities", "slots", "cpus", "gpus", "ram", "beat"]
+    return table(columns, lines, right="cpus gpus ram")
+
+
+def queues_table(queues: Sequence[Line]) -> Table:
+    """Queues, by class and priority."""
+    counts = ["waiting", "running", "finished", "failed"]
+    lines = [
+        (
+            queue["name"],
+            queue.get("priority"),
+            *(queue.get(count) or 0 for count in counts),
+            Text("paused", style="yellow") if queue.get("paused") else "",
+        )
+        for queue in queues
+    ]
+    return table(["queue", "priority", *counts, ""], lines, right=" ".join(["priority", *counts]))
+
+
+def fan_counts(row: Row) -> str:
+    """`12/18 jobs, 2 failed` of a fan-out; nothing of another job."""
+    if not row.children:
+        return ""
+    counts = row.counts
+    text = f"{sum(counts[status] for status in ENDED)}/{row.total} jobs"
+    return f"{text}, {counts['failed']} failed" if counts["failed"] else text
+
+
+def size(amount: Any) -> str:
+    """Bytes as 15.5G."""
+    value = float(amount or 0)
+    for unit, factor in _UNITS:
+        if value >= factor:
+            return f"{value / factor:.1f}{unit}"
+    return f"{value:.0f}"
+
+
+def age(text: str | None) -> str:
+    """How long ago a date was, in words a table has room for."""
+    moment = parse_time(text)
+    if moment is None:
+        return ""
+    passed = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if passed >= size:
+            return f"{passed // size}{unit} ago"
+    return f"{passed}s ago"

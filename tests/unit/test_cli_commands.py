@@ -1,0 +1,531 @@
+"""What each command prints and returns, on a service that answers from memory.  # A2"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from penstock.common.code import CodeRoot
+from penstock.common.errors import (
+    Conflict,
+    Fault,
+    NotFound,
+    RedisUnavailable,
+    SpecError,
+    WaitTimeout,
+)
+from penstock.common.settings import Settings
+from penstock.common.spec.models import Workflow
+from penstock.orchestrator.cli import loaded, main, run, session
+
+ID = "0mfk2v9qkabc123"
+START = "2026-01-02T03:04:05Z"
+WORKFLOW = {
+    "id": "sweep",
+    "name": "sweep",
+    "jobs": {
+        "load": {"id": "load", "name": "load", "run": "digits:load"},
+        "end": {"id": "end", "name": "end", "run": "digits:end", "depends_on": ["load"]},
+    },
+}
+
+
+def execution(status: str = "succeeded", result: Any = None, **jobs: Any) -> dict[str, Any]:
+    ended = None if status in ("running", "paused") else "2026-01-02T03:04:07Z"
+    return {
+        "id": ID,
+        "name": "sweep",
+        "status": status,
+        "created_at": START,
+        "started_at": START,
+        "ended_at": ended,
+        "error": None,
+        "progress": {"total": len(jobs), "done": 0, "failed": 0, "running": 0, "canceled": 0},
+        "jobs": jobs,
+        "result": result,
+    }
+
+
+def job(status: str, **fields: Any) -> dict[str, Any]:
+    return {"status": status, "type": "run", "attempt": 1, "node": "n1", **fields}
+
+
+class FakeService:
+    """Answers from `states`, the states that `watch` passes through; notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.states: list[Any] = [execution()]
+        self.asked: list[Any] = []
+        self.printed: list[tuple[str, str]] = []
+        self.results: Any = None
+        self.fault: Exception | None = None
+        self.workers: list[dict[str, Any]] = [{"id": "n1", "state": "idle"}]
+
+    def resolve(self, id_: str) -> str:
+        if id_ not in ("last", ID):
+            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
+        return ID
+
+    def submit(self, workflow: Workflow, *, key: str | None = None, code: Any = None) -> str:
+        if self.fault:
+            raise self.fault
+        self.asked.append(("submit", workflow.name, key))
+        return ID
+
+    def watch(self, id_: str, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+        while self.states:
+            state = self.states.pop(0)
+            if isinstance(state, BaseException):
+                raise state
+            yield state
+
+    def execution(self, id_: str) -> dict[str, Any]:
+        return self.states[-1]
+
+    def executions(self, limit: int = 20) -> list[dict[str, Any]]:
+        return [self.execution(ID)]
+
+    def result(self, id_: str, job: str | None = None) -> Any:
+        return self.results
+
+    def logs(self, id_: str, job: str | None = None) -> list[tuple[str, str]]:
+        return self.printed
+
+    def _control(self, verb: str, status: str) -> Callable[[str], str]:
+        def control(id_: str) -> str:
+            self.asked.append((verb, id_))
+            return status
+
+        return control
+
+    def __getattr__(self, name: str) -> Any:
+        statuses = {"pause": "paused", "resume": "running", "cancel": "canceled"}
+        if name not in statuses:
+            raise AttributeError(name)
+        return self._control(name, statuses[name])
+
+    def retry(self, id_: str, failed: bool) -> str:
+        self.asked.append(("retry", id_, failed))
+        return id_
+
+    def workflow(self, id_: str) -> Workflow:
+        return Workflow.model_validate(WORKFLOW)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.workers
+
+    def queues(self) -> list[dict[str, Any]]:
+        return [{"name": "any.p5", "class": "any", "priority": 5, "waiting": 3, "paused": False}]
+
+    def drain(self, node: str) -> None:
+        self.asked.append(("drain", node))
+
+    def pause_queues(self, names: Any) -> None:
+        self.asked.append(("pause_queues", names))
+
+    def resume_queues(self, names: Any) -> None:
+        self.asked.append(("resume_queues", names))
+
+    def dead_letter(self, limit: int = 100) -> list[dict[str, Any]]:
+        return [{"execution": ID, "job": "load", "attempt": 4}]
+
+    def doctor(self) -> list[dict[str, Any]]:
+        return [{"check": "aof", "ok": False, "detail": "off", "fix": "set appendonly yes"}]
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeService:
+    fake = FakeService()
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PENSTOCK_REDIS_URL", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    @contextmanager
+    def open_session(app: Any) -> Iterator[session.Session]:
+        url = "redis://me:secret@host/0"
+        cli = session.redis_cli_line(url)
+        yield session.Session(fake, Settings(), url, cli, embedded=False)  # type: ignore[arg-type]
+
+    def load(app: Any, file: str, assignments: Any = ()) -> loaded.Loaded:
+        return loaded.Loaded(Workflow.model_validate(WORKFLOW), CodeRoot("/code", "0"))
+
+    monkeypatch.setattr(session, "open_session", open_session)
+    monkeypatch.setattr(loaded, "load", load)
+    return fake
+
+
+Said = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def penstock(service: FakeService, capsys: pytest.CaptureFixture[str]) -> Said:
+    """Runs a command; returns its exit code and what it wrote to stdout and to stderr."""
+
+    def invoke(*argv: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main.invoke(argv)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return invoke
+
+
+# Every command with arguments that make it succeed or answer on the fake service.
+EVERY = [
+    ["run", "f.yaml"],
+    ["run", "-f", "f.yaml", "--dry-run"],
+    ["submit", "f.yaml"],
+    ["wait", ID],
+    ["status"],
+    ["status", ID],
+    ["ls"],
+    ["result", ID],
+    ["logs", ID],
+    ["logs", ID, "-f"],
+    ["validate", "f.yaml"],
+    ["graph", "f.yaml"],
+    ["graph", ID],
+    ["pause", ID],
+    ["resume", ID],
+    ["cancel", ID],
+    ["retry", ID, "--failed"],
+    ["doctor"],
+    ["worker", "ls"],
+    ["worker", "drain", "n1"],
+    ["queue", "ls"],
+    ["queue", "pause"],
+    ["queue", "resume", "any.p5"],
+    ["queue", "dead"],
+]
+
+
+@pytest.mark.parametrize("argv", EVERY, ids=" ".join)
+def test_json_is_one_strict_value_on_stdout(
+    penstock: Said, service: FakeService, argv: list[str]
+) -> None:
+    service.states = [execution(result={"loss": float("nan"), "best": float("inf")})]
+    service.results = [float("nan"), "\x1b[1m"]
+    service.printed = [("load", "hello\n")]
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    _, out, _ = penstock(*argv, "--json")
+    json.loads(out, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("argv", EVERY, ids=" ".join)
+def test_every_command_speaks_to_people_too(penstock: Said, argv: list[str]) -> None:
+    code, out, err = penstock(*argv)
+    assert out or err
+    assert "Traceback" not in err
+    assert code == (1 if argv == ["doctor"] else 0)
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 1), ("canceled", 3)])
+@pytest.mark.parametrize("argv", [["run", "f.yaml"], ["wait", "last"]], ids=["run", "wait"])
+def test_the_end_of_an_execution_is_the_exit_code(
+    penstock: Said, service: FakeService, argv: list[str], status: str, code: int
+) -> None:
+    service.states = [execution("running"), execution(status)]
+    assert penstock(*argv)[0] == code
+    service.states = [execution(status)]
+    assert json.loads(penstock(*argv, "--json")[1])["status"] == status
+
+
+def test_run_json_has_the_promised_fields(penstock: Said, service: FakeService) -> None:
+    service.states = [execution("succeeded", 42, load=job("finished", result=42, error=None))]
+    value = json.loads(penstock("run", "f.yaml", "--json")[1])
+    assert {"id", "name", "status", "jobs", "result"} <= value.keys()
+    assert {"status", "attempt", "node", "result", "error"} <= value["jobs"]["load"].keys()
+
+
+def test_a_failed_job_is_told_with_the_command_that_shows_its_output(
+    penstock: Said, service: FakeService
+) -> None:
+    trace = 'Traceback (most recent call last):\n  File "d.py", line 9, in load\n    1 / 0\n'
+    error = {"type": "ZeroDivisionError", "message": "division by zero", "traceback": trace}
+    service.states = [execution("failed", load=job("failed", error=error, attempt=4))]
+    code, _, err = penstock("run", "f.yaml")
+    assert code == 1
+    assert "load failed in attempt 4:" in err
+    assert "ZeroDivisionError: division by zero" in err
+    assert 'File "d.py", line 9, in load' in err
+    assert f"penstock logs {ID} load" in err
+
+
+def test_the_result_goes_to_stdout_and_progress_to_stderr(
+    penstock: Said, service: FakeService
+) -> None:
+    service.states = [execution("running"), execution(result=[{"C": 1, "accuracy": 0.97222222}])]
+    _, out, err = penstock("run", "f.yaml")
+    assert [line.split() for line in out.splitlines()] == [["C", "accuracy"], ["1", "0.972222"]]
+    assert "running" in err
+    assert "\x1b" not in out + err
+
+
+ERRORS: list[tuple[Exception, int]] = [
+    (Conflict("key 'k' belongs to another"), 2),
+    (NotFound("no such execution"), 5),
+    (RedisUnavailable("no Redis answers"), 6),
+    (WaitTimeout("not yet"), 4),
+    (RuntimeError("a fault of ours"), 1),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda value: type(value).__name__)
+def test_errors_are_one_message_and_an_exit_code(
+    penstock: Said, service: FakeService, error: Exception, code: int
+) -> None:
+    service.fault = error
+    got, out, err = penstock("submit", "f.yaml")
+    assert (got, out) == (code, "")
+    assert str(error) in err
+    assert "Traceback" not in err
+    got, out, _ = penstock("submit", "f.yaml", "--json")
+    assert got == code
+    assert json.loads(out)["error"]["exit_code"] == code
+    assert "Traceback" in penstock("submit", "f.yaml", "--debug")[2]
+
+
+def test_all_faults_of_a_file_are_told_and_nothing_is_started(  # W3
+    penstock: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any) -> Any:
+        raise SpecError([Fault("f.yaml:3: jobs.a", "is a fault"), Fault("f.yaml:9", "another")])
+
+    @contextmanager
+    def open_session(app: Any) -> Iterator[session.Session]:
+        raise AssertionError("nothing may be opened before the file is found to be good")
+        yield
+
+    monkeypatch.setattr(loaded, "load", load)
+    monkeypatch.setattr(session, "open_session", open_session)
+    for argv in (["run", "f.yaml"], ["submit", "f.yaml"], ["validate", "f.yaml"]):
+        code, out, err = penstock(*argv)
+        assert (code, out) == (2, "")
+        assert "2 faults" in err
+        assert "f.yaml:3: jobs.a: is a fault\nf.yaml:9: another\n" in err
+        faults = json.loads(penstock(*argv, "--json")[1])["error"]["faults"]
+        assert faults[1] == {"place": "f.yaml:9", "message": "another"}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["run", "f.yaml", "--workers", "abc"],  # P1
+        ["run", "f.yaml", "--workers", "0"],
+        ["run", "f.yaml", "-w", "-3"],
+        ["run", "f.yaml", "--set", "novalue"],
+        ["run", "f.yaml", "-f", "other.yaml"],
+        ["run"],
+        ["nonsense"],
+        ["status", "--nonsense"],
+        ["wait", ID, "--timeout", "soon"],
+        ["worker", "start", "--capabilities", "a b"],
+        ["worker", "start", "--ram", "lots"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_2(penstock: Said, argv: list[str]) -> None:
+    code, out, err = penstock(*argv)
+    assert (code, out) == (2, "")
+    assert "Error:" in err
+    code, out, _ = penstock(*argv, "--json")
+    assert json.loads(out)["error"]["exit_code"] == code == 2
+
+
+def test_ctrl_c_cancels_a_run(penstock: Said, service: FakeService) -> None:
+    service.states = [execution("running"), KeyboardInterrupt(), execution("canceled")]
+    code, _, err = penstock("run", "f.yaml")
+    assert code == 3
+    assert ("cancel", ID) in service.asked
+    assert f"canceling {ID}" in err
+
+
+def test_sigterm_cancels_a_run(penstock: Said, service: FakeService) -> None:
+    def watch(id_: str, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+        if ("cancel", ID) not in service.asked:
+            yield execution("running")
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield execution("canceled")
+
+    service.watch = watch  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGTERM)
+    assert penstock("run", "f.yaml")[0] == 3
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ctrl_c_leaves_what_is_waited_for_alone(penstock: Said, service: FakeService) -> None:
+    service.states = [execution("running"), KeyboardInterrupt()]
+    code, _, err = penstock("wait", ID)
+    assert code == 3
+    assert service.asked == []
+    assert "goes on" in err
+
+
+def test_wait_passes_its_timeout_on(penstock: Said, service: FakeService) -> None:
+    service.states = [execution("running"), WaitTimeout("has not ended yet")]
+    assert penstock("wait", ID, "--timeout", "0.1")[0] == 4
+
+
+def test_submit_prints_the_id_alone(penstock: Said, service: FakeService) -> None:
+    assert penstock("submit", "f.yaml", "--key", "nightly")[:2] == (0, f"{ID}\n")
+    assert service.asked == [("submit", "sweep", "nightly")]
+
+
+def test_controls_pass_through(penstock: Said, service: FakeService) -> None:  # W7
+    for verb, status in (("pause", "paused"), ("resume", "running"), ("cancel", "canceled")):
+        assert penstock(verb, "last")[1] == f"{ID} {status}\n"
+        assert (verb, ID) in service.asked
+    penstock("retry", "last", "--failed")
+    penstock("queue", "pause")
+    penstock("queue", "resume", "any.p5")
+    assert service.asked[-3:] == [
+        ("retry", ID, True),
+        ("pause_queues", None),
+        ("resume_queues", ["any.p5"]),
+    ]
+
+
+def test_status_without_an_id_tells_where_redis_is(penstock: Said) -> None:
+    value = json.loads(penstock("status", "--json")[1])
+    assert value["redis_url"] == "redis://me:secret@host/0"
+    assert {"redis_cli", "nodes", "queues", "executions"} <= value.keys()
+    _, out, _ = penstock("status")
+    assert "redis-cli -u redis://me:***@host/0" in out
+    assert "secret" not in out
+
+
+def test_logs_name_the_job_of_each_line_only_where_there_are_several(
+    penstock: Said, service: FakeService
+) -> None:
+    service.printed = [("load", "a\nb\n"), ("end", "c")]
+    assert penstock("logs", ID)[1] == "load  a\nload  b\nend  c\n"
+    service.printed = [("load", "a\n")]
+    assert penstock("logs", ID, "load")[1] == "a\n"
+
+
+def test_following_logs_prints_each_line_once_and_whole(
+    penstock: Said, service: FakeService
+) -> None:
+    texts = iter(["a\nhalf", "a\nhalf a line\nb", "a\nhalf a line\nb"])
+    service.states = [execution("running"), execution("succeeded")]
+    service.logs = lambda id_, job=None: [("load", next(texts))]  # type: ignore[method-assign]
+    assert penstock("logs", ID, "load", "-f")[1] == "a\nhalf a line\nb\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    service.results = "x"
+    with open(os.devnull, "w") as gone:
+        monkeypatch.setattr("sys.stdout", gone)
+        monkeypatch.setattr(gone, "write", write, raising=False)
+        assert main.invoke(["result", ID]) == 0
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"]], ids=["bare", "help"])
+def test_help_has_examples(penstock: Said, argv: list[str]) -> None:
+    code, out, _ = penstock(*argv)
+    assert code == 0
+    assert "penstock run sweep.yaml" in out
+    assert penstock("--version")[1].startswith("penstock ")
+
+
+def test_every_command_takes_json_and_says_what_it_does() -> None:
+    def walk(command: click.Command) -> Iterator[click.Command]:
+        yield command
+        if isinstance(command, click.Group):
+            for inner in command.commands.values():
+                yield from walk(inner)
+
+    for command in [found for inner in main.cli.commands.values() for found in walk(inner)]:
+        names = {name for param in command.params for name in param.opts}
+        assert {"--json", "--debug", "--redis-url"} <= names, command.name
+        assert not command.get_short_help_str(60).endswith("..."), command.name
+
+
+def test_daemons_take_the_place_of_the_command(
+    penstock: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *given: seen.append(given))
+    monkeypatch.setenv("PENSTOCK_REDIS_URL", "redis://host:6379/1")
+    argv = ["worker", "start", "--capabilities", "SSD,cpu", "--concurrency", "auto", "--ram", "1G"]
+    code, out, _ = penstock(*argv, "--json")
+    _, command, env = seen[0]
+    assert code == 0
+    assert command[1:4] == ["-P", "-m", "penstock.worker.supervisor"]
+    options = ["--capabilities", "ssd,cpu", "--concurrency", "auto", "--ram", str(2**30)]
+    assert command[4:] == options
+    assert env["PENSTOCK_REDIS_URL"] == "redis://host:6379/1"
+    assert json.loads(out) == {"pid": os.getpid(), "command": command}
+
+
+def test_a_daemon_without_a_redis_is_not_started(penstock: Said) -> None:
+    code, _, err = penstock("worker", "start")
+    assert code == 6
+    assert "PENSTOCK_REDIS_URL" in err
+    assert penstock("orchestrator", "start")[0] == 6
+
+
+def test_a_bad_setting_is_named(penstock: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_HEARTBEAT_S", "often")
+    code, _, err = penstock("worker", "start")
+    assert code == 2
+    assert "PENSTOCK_HEARTBEAT_S" in err
+
+
+def test_a_cluster_is_told_nothing_about_slots(penstock: Said) -> None:
+    assert "do nothing here" in penstock("run", "f.yaml", "-w", "3")[2]
+    assert "do nothing here" not in penstock("run", "f.yaml")[2]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A LocalHost that starts nothing."""
+
+    class Host:
+        owner = True
+        failure: str | None = None
+        made: list[dict[str, Any]] = []  # noqa: RUF012
+
+        def __init__(self, home: Path, url: str, **options: Any) -> None:
+            self.made.append(options)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.made.append({"stopped": True})
+
+    Host.made = []
+    monkeypatch.setattr("penstock.orchestrator.local.LocalHost", Host)
+    return Host
+
+
+def test_a_host_is_stopped_on_every_way_out(service: FakeService, host: Any) -> None:
+    opened = session.Session(service, Settings(), "unix:///s", "", embedded=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="out"), run.hosted(opened, 3):
+        raise ValueError("out")
+    assert host.made[0]["concurrency"] == 3
+    assert host.made[-1] == {"stopped": True}
+
+
+def test_a_host_that_does_not_stay_up_fails_the_run(service: FakeService, host: Any) -> None:
+    opened = session.Session(service, Settings(), "unix:///s", "", embedded=True)  # type: ignore[arg-type]
+    host.failure = "the worker died ten times"
+    with run.hosted(opened, None) as check, pytest.raises(Exception, match="died ten times"):
+        check()

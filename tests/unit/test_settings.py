@@ -1,0 +1,97 @@
+"""Settings: command line over environment over default, and clear words for bad ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from penstock.common.errors import InputError
+from penstock.common.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("PENSTOCK_") or name == "XDG_DATA_HOME":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/home/somebody")
+
+
+def test_defaults() -> None:  # Q4, Q7
+    settings = Settings()
+    assert settings.redis_url is None
+    assert settings.home == Path("/home/somebody/.local/share/penstock")
+    assert (settings.heartbeat_s, settings.node_timeout_s) == (1.0, 3.0)
+    assert settings.state_ttl_s == 7 * 24 * 3600
+    assert settings.log_limit_bytes == 1024 * 1024
+    assert settings.lock_ttl_s == 30
+
+
+def test_data_home_of_the_desktop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/data/of/somebody")
+    assert Settings().home == Path("/data/of/somebody/penstock")
+
+
+def test_command_line_over_environment_over_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_REDIS_URL", "redis://of-the-environment:6379/0")
+    monkeypatch.setenv("PENSTOCK_MAX_CRASHES", "7")
+    assert Settings.load().redis_url == "redis://of-the-environment:6379/0"
+    settings = Settings.load(redis_url="redis://given:6379/0", max_crashes=None)
+    assert settings.redis_url == "redis://given:6379/0"
+    assert settings.max_crashes == 7
+
+
+def test_override_gives_a_checked_copy() -> None:
+    settings = Settings()
+    slow = settings.override(heartbeat_s=30, node_timeout_s=90, redis_url=None)  # Q4
+    assert (slow.heartbeat_s, slow.node_timeout_s) == (30, 90)
+    assert settings.heartbeat_s == 1.0
+    with pytest.raises(InputError, match="node_timeout_s"):
+        settings.override(heartbeat_s=5)
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_REDIS_URL", "")
+    assert Settings().redis_url is None
+
+
+def test_home_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load(home="here").home == tmp_path / "here"
+    assert Settings.load(home="~/there").home == Path("/home/somebody/there")
+
+
+def test_offline_limit_goes_down_to_the_timeout() -> None:  # Q10
+    assert Settings.load(offline_limit_s=3).offline_limit_s == 3
+    with pytest.raises(InputError, match="offline_limit_s"):
+        Settings.load(offline_limit_s=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PENSTOCK_HEARTBEAT_S", "soon"),
+        ("PENSTOCK_HEARTBEAT_S", "0"),
+        ("PENSTOCK_MAX_CRASHES", "-1"),
+        ("PENSTOCK_LOG_LIMIT_BYTES", "0"),
+        ("PENSTOCK_REDIS_URL", "http://somewhere"),
+    ],
+)
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=name) as caught:
+        Settings.load()
+    assert caught.value.exit_code == 2
+    assert value in str(caught.value)
+
+
+def test_a_setting_that_there_is_not() -> None:
+    with pytest.raises(InputError, match="PENSTOCK_HEARTBEATS"):
+        Settings.load(heartbeats=3)
+
+
+def test_sizes_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_RESULT_LIMIT_BYTES", "2MiB")
+    assert Settings().result_limit_bytes == 2 * 1024 * 1024

@@ -1,0 +1,1 @@
+"""Runs jobs: a supervisor, above a daemon (the node), above slots (warm processes)."""

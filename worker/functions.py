@@ -1,0 +1,81 @@
+"""Finds the function that a job names, `mod:func` or `pkg.mod:Class.method`, and calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..common.errors import CodeMissing
+
+
+class Functions:
+    """The functions of one code root. What is found stays found; what is not is tried again."""
+
+    def __init__(self) -> None:
+        self._root = ""
+        self._found: dict[str, Callable[..., Any]] = {}
+
+    def load(self, root: str) -> None:
+        """Makes `root` the first place to import from, and the working directory.
+
+        A root that is not on this machine is no error yet: the code may be installed.
+        """
+        self._root = root
+        if root:
+            sys.path.insert(0, root)
+            importlib.invalidate_caches()
+            if os.path.isdir(root):
+                os.chdir(root)
+
+    def find(self, run: str) -> Callable[..., Any]:
+        """The function. Raises CodeMissing, or whatever importing its module raises."""
+        found = self._found.get(run)
+        if found is None:
+            found = self._found[run] = self._import(run)
+        return found
+
+    def _import(self, run: str) -> Callable[..., Any]:
+        module_name, _, path = run.partition(":")
+        try:
+            target: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if missing and (module_name == missing or module_name.startswith(f"{missing}.")):
+                raise CodeMissing(self._advice(run, f"there is no module {missing!r}")) from None
+            raise
+        for part in path.split("."):
+            try:
+                target = getattr(target, part)
+            except AttributeError:
+                where = getattr(target, "__file__", None) or module_name
+                raise CodeMissing(self._advice(run, f"{where} has no {part!r}")) from None
+        if not callable(target):
+            raise CodeMissing(self._advice(run, f"it is a {type(target).__name__}, no function"))
+        called: Callable[..., Any] = target
+        return called
+
+    def _advice(self, run: str, why: str) -> str:
+        if self._root and not os.path.isdir(self._root):
+            return (
+                f"cannot run {run!r}: {why}, and its folder {self._root} is not on this node; "
+                "share the folder with the node, install the package there, or submit with --bundle"
+            )
+        where = f"in {self._root} or among the installed packages" if self._root else "installed"
+        return f"cannot run {run!r}: {why} ({where}); check the name in the workflow's `run`"
+
+
+def call(function: Callable[..., Any], *args: Any, **config: Any) -> Any:
+    """The function's value; a coroutine is run to its end in an event loop of its own."""
+    value = function(*args, **config)
+    if inspect.iscoroutine(value):
+        return asyncio.run(_wait_for(value))
+    return value
+
+
+async def _wait_for(value: Awaitable[Any]) -> Any:
+    return await value

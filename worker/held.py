@@ -1,0 +1,55 @@
+"""An attempt that this node holds, from its claim to the verdict on its settlement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..common.jobs import Claimed, Token
+from .batches import Key
+from .output import JobLog
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """`config` is None until its references are resolved. `stale`: its token no longer holds."""
+
+    claimed: Claimed
+    key: Key
+    config: bytes | None
+    log: JobLog | None = None
+    waiting: bool = False
+    stale: bool = False
+
+    @classmethod
+    def of(cls, claimed: Claimed) -> Held:
+        """The attempt as it was just claimed."""
+        key = (claimed.root, claimed.digest, claimed.run)
+        return cls(claimed, key, None if claimed.refs else claimed.config)
+
+    @property
+    def token(self) -> Token:
+        """What proves the lease."""
+        return self.claimed.token
+
+    @property
+    def binding(self) -> tuple[str, str]:
+        """The code that a slot must have loaded to run it."""
+        return self.key[0], self.key[1]
+
+    @property
+    def gpus(self) -> int:
+        """Whole devices that it needs."""
+        return int(self.claimed.needs.get("gpus", 0))
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How an attempt ended here, before it is told to Redis. `outcome` as a Settlement's."""
+
+    outcome: str
+    result: bytes = b""
+    error: bytes = b""
+    metrics: dict[str, float] = field(default_factory=dict)
+    started_ms: int = 0
+    ended_ms: int = 0
+    log: bytes = b""

@@ -1,0 +1,52 @@
+"""Fills the results of other jobs into a job's configuration."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Any
+
+from ..common.spec.placeholders import resolve
+
+#: Results are immutable, so they are kept: this much JSON, in bytes.
+CACHE_BYTES = 64 * 1024 * 1024
+
+
+class References:
+    """A bounded cache of results, by execution and job, and what is made of them."""
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        self._limit = limit_bytes
+        self._size = 0
+        self._known: OrderedDict[tuple[str, str], tuple[int, Any]] = OrderedDict()
+
+    def missing(self, execution: str, names: tuple[str, ...]) -> list[str]:
+        """Those whose results have yet to be fetched."""
+        return [name for name in names if (execution, name) not in self._known]
+
+    def add(self, execution: str, results: dict[str, bytes]) -> None:
+        """Results as they were fetched, JSON by name; what is no JSON counts as missing."""
+        for name, text in results.items():
+            with suppress(ValueError):
+                value = json.loads(text)
+                self._size += len(text) - self._known.pop((execution, name), (0, None))[0]
+                self._known[execution, name] = len(text), value
+
+    def fill(self, execution: str, names: tuple[str, ...], config: bytes) -> bytes:
+        """The configuration with the results of `names` in it.
+
+        Raises InputError for a path that a result does not have, and for one of
+        a job without a result.
+        """
+        found = {}
+        for name in names:
+            if (execution, name) in self._known:
+                self._known.move_to_end((execution, name))
+                found[name] = self._known[execution, name][1]
+        return json.dumps(resolve(json.loads(config), found)).encode()
+
+    def trim(self) -> None:
+        """Forgets what was used longest ago, down to the limit."""
+        while self._size > self._limit:
+            self._size -= self._known.popitem(last=False)[1][0]

@@ -1,0 +1,161 @@
+"""A job's return value as JSON, its metrics, and its errors. Pure: no I/O."""
+
+from __future__ import annotations
+
+import json
+import math
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from ..common.errors import PenstockError
+
+MAX_METRICS = 1000
+MAX_MESSAGE = 8 * 1024
+MAX_TRACEBACK = 64 * 1024
+
+
+class ResultError(PenstockError):
+    """A job returned what cannot be recorded; the message says what and where."""
+
+
+def encode_result(value: Any, limit_bytes: int) -> bytes:
+    """`value` as JSON text. Tuples become lists, numpy scalars numbers.
+
+    Raises ResultError for what JSON cannot hold, with the type and the path to
+    it, and for text over `limit_bytes`.
+    """
+    try:
+        text = _dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ResultError(_explain(value, error)) from None
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:  # a lone surrogate: \uXXXX can carry it
+        encoded = json.dumps(value, default=_scalar).encode()
+    if len(encoded) > limit_bytes:
+        raise ResultError(
+            f"the result is {_size(len(encoded))} of JSON, over the limit of {_size(limit_bytes)} "
+            "(PENSTOCK_RESULT_LIMIT_BYTES): write it to a file and return the path"
+        )
+    return encoded
+
+
+def metrics_of(value: Any) -> dict[str, float]:
+    """All finite numbers of `value["metrics"]` if that is a mapping, else of the top level."""
+    if not isinstance(value, dict):
+        return {}
+    inner = value.get("metrics")
+    source = inner if isinstance(inner, dict) else value
+    found: dict[str, float] = {}
+    for name, item in source.items():
+        number = _number(item)
+        if number is not None and isinstance(name, str):
+            found[name] = number
+            if len(found) == MAX_METRICS:
+                break
+    return found
+
+
+def describe_error(error: BaseException, own_frames: int = 0) -> bytes:
+    """The JSON record of an exception: type, message, traceback, mro (class names).
+
+    The first `own_frames` frames of the traceback, ours, are left out. Holds for
+    exceptions that break when they are printed, too.
+    """
+    trace = error.__traceback__
+    for _ in range(own_frames):
+        trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    return error_record(
+        type(error).__name__,
+        _message(error),
+        _traceback(error, trace),
+        [cls.__name__ for cls in type(error).__mro__ if cls is not object],
+    )
+
+
+def error_record(type_: str, message: str, trace: str = "", mro: list[str] | None = None) -> bytes:
+    """The JSON record of an error that need not be an exception here."""
+    if len(message) > MAX_MESSAGE:
+        message = message[:MAX_MESSAGE] + " ..."
+    if len(trace) > MAX_TRACEBACK:
+        trace = "... " + trace[-MAX_TRACEBACK:]
+    record = {"type": type_, "message": message, "traceback": trace, "mro": mro or [type_]}
+    return json.dumps(record).encode()
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the job called sys.exit({error.code!r}); return instead"
+    if isinstance(error, KeyboardInterrupt):
+        return "the job was interrupted (KeyboardInterrupt)"
+    try:
+        return str(error)
+    except BaseException as second:
+        return f"<its text cannot be read: str() raised {type(second).__name__}>"
+
+
+def _traceback(error: BaseException, trace: Any) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException as second:
+        return f"<no traceback: printing it raised {type(second).__name__}>"
+
+
+def _scalar(value: Any) -> Any:
+    """What a numpy scalar (or an array without dimensions) holds."""
+    if getattr(value, "shape", None) == () and hasattr(value, "dtype") and hasattr(value, "item"):
+        return value.item()
+    raise TypeError(type(value).__name__)
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, default=_scalar).encode
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if not isinstance(value, int | float):
+        try:
+            value = _scalar(value)
+        except TypeError:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _explain(value: Any, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "the result is nested too deeply for JSON"
+    for path, fault in _faults("result", value, frozenset()):
+        return f"{path}: {fault}"
+    return f"the result is not JSON: {error}"
+
+
+def _faults(path: str, value: Any, above: frozenset[int]) -> Iterator[tuple[str, str]]:
+    """(path, what is wrong) of each part of `value` that JSON cannot hold."""
+    if id(value) in above:
+        yield path, "refers to itself"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key is not None and not isinstance(key, str | int | float):
+                yield path, f"has a key of type {type(key).__name__}; keys are text"
+            else:
+                yield from _faults(f"{path}.{key}", item, above | {id(value)})
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _faults(f"{path}[{index}]", item, above | {id(value)})
+    elif value is not None and not isinstance(value, str | int | float):
+        try:
+            _scalar(value)
+        except TypeError:
+            yield path, f"{type(value).__name__} is not JSON"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count} bytes"

@@ -1,0 +1,189 @@
+"""Above the daemon: starts it, and when it dies, ends what it left and starts it again.
+
+Entry: `python -P -m penstock.worker.supervisor [--name X] [--capabilities a,b] ...`.
+No threads, no user code. It is a subreaper, so nothing that the daemon or a slot
+started can outlive them unseen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import click
+import redis
+
+from ..common.errors import InputError, PenstockError
+from ..common.settings import Settings
+from ..common.state.connection import check, connect
+from ..common.state.store import Store
+from .isolation import descendants, kill_all, reap
+from .loop import READ, Loop
+from .options import Options, options
+from .slot import become_subreaper
+
+log = logging.getLogger("penstock.worker")
+
+#: A daemon that dies is started again after so long, in seconds: first, and at most.
+RESTART_S = (0.05, 30.0)
+#: One that lived so long has the first delay again, in seconds.
+STEADY_S = 10.0
+#: A second signal within this time is the first one once more (Ctrl-C through `make`), seconds.
+REPEAT_S = 0.5
+#: How often and how long apart it is tried to tell Redis of a death.
+LEAVE_TRIES, LEAVE_S = 3, 0.5
+#: Exit codes of a daemon that would end the same way again.
+_FINAL = (0, 2)
+
+
+class Supervisor:
+    """Keeps one daemon alive. `run` returns the exit code."""
+
+    def __init__(self, chosen: Options, url: str) -> None:
+        self._options = chosen
+        self._url = url
+        self._loop = Loop()
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._exited = self._report = -1
+        self._incarnation = ""
+        self._born = 0.0
+        self._failures = 0
+        self._signals = 0
+        self._signalled_at = 0.0
+        self._code: int | None = None
+
+    def run(self) -> int:
+        """Serves until told to stop, or until the daemon ends for good."""
+        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._loop.on_signal(sig, self._take_stop_signal)
+        self._start()
+        while self._code is None:
+            self._loop.turn()
+        self._clean()
+        return self._code
+
+    def _start(self) -> None:
+        if self._signals:
+            self._code = 0
+            return
+        self._incarnation = uuid.uuid4().hex
+        self._report, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        command = [sys.executable, "-P", "-m", "penstock.worker.daemon", self._options.dump()]
+        self._daemon = subprocess.Popen(
+            [*command, self._incarnation, str(theirs), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs,),
+            start_new_session=True,
+            env={**os.environ, "PENSTOCK_REDIS_URL": self._url},
+        )
+        os.close(theirs)
+        self._born = time.monotonic()
+        self._exited = os.pidfd_open(self._daemon.pid)
+        self._loop.watch(self._exited, READ, lambda _: self._on_exit())
+
+    def _on_exit(self) -> None:
+        assert self._daemon is not None
+        code = self._daemon.poll()
+        if code is None:
+            return
+        self._loop.unwatch(self._exited)
+        os.close(self._exited)
+        self._daemon = None
+        self._clean()
+        incarnation = self._last_incarnation()
+        if code != 0:
+            log.error("event=daemon_died node=%s code=%d", self._options.name, code)
+            self._leave(incarnation)
+        if code in _FINAL or self._signals:
+            self._code = max(code, 0) if code in _FINAL else 1
+            return
+        if time.monotonic() - self._born > STEADY_S:
+            self._failures = 0
+        delay = min(RESTART_S[1], RESTART_S[0] * 2**self._failures)
+        self._failures += 1
+        self._loop.call_in(delay, self._start)
+
+    def _last_incarnation(self) -> str:
+        """The one that the daemon took on last; it says each on the pipe."""
+        said = b""
+        with suppress(BlockingIOError):
+            said = os.read(self._report, 65536)
+        os.close(self._report)
+        return said.decode().split()[-1] if said else self._incarnation
+
+    def _leave(self, incarnation: str) -> None:
+        """Tells Redis at once, so that nobody waits for the node's time-out."""
+        for _ in range(LEAVE_TRIES):
+            client = connect(
+                self._url, name=f"penstock:{self._options.name}:s", reply_timeout_s=2.0
+            )
+            try:
+                Store(client).leave(self._options.name, incarnation, "daemon died")
+                return
+            except redis.RedisError as error:
+                log.warning("event=leave_failed reason=%r", str(error))
+                time.sleep(LEAVE_S)
+            finally:
+                client.close()
+
+    def _clean(self) -> None:
+        """Ends all that is left below this process, and waits until it is gone."""
+        daemon = {self._daemon.pid} if self._daemon is not None else set()
+
+        def left() -> list[int]:
+            reap(daemon)
+            return descendants(os.getpid())
+
+        while not kill_all(left):
+            time.sleep(0.002)
+        reap(daemon)
+
+    def _take_stop_signal(self) -> None:
+        now = time.monotonic()
+        if self._signals and now - self._signalled_at < REPEAT_S:
+            return
+        self._signals, self._signalled_at = self._signals + 1, now
+        if self._daemon is None:
+            self._code = 0
+        elif self._signals <= 2:
+            self._daemon.terminate()
+        else:
+            self._daemon.kill()
+
+
+@click.command(context_settings={"auto_envvar_prefix": "PENSTOCK"})
+@click.option("--name", help="The node's name; default: the host's, and six characters.")
+@click.option(
+    "--capabilities", help="Tags, comma-separated; default: cpu, and gpu if there is one."
+)
+@click.option("--concurrency", default="auto", help="Jobs at a time; auto: one a core.")
+@click.option("--cpus", type=float, help="Cores to offer; default: all that may be used.")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs to offer; default: nvidia-smi -L.")
+@click.option("--ram", help="Memory to offer, such as 8GiB; default: all.")
+@click.option("--redis-url", help="The Redis to serve.")
+def main(redis_url: str | None, **chosen: Any) -> None:
+    """Runs a worker node until it is stopped."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    become_subreaper()
+    try:
+        url = Settings.load(redis_url=redis_url).redis_url
+        if url is None:
+            raise InputError("no Redis is named; set PENSTOCK_REDIS_URL or give --redis-url")
+        node = options(**chosen)
+        check(connect(url, reply_timeout_s=5.0), url)
+        code = Supervisor(node, url).run()
+    except PenstockError as error:
+        click.echo(f"penstock worker: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
