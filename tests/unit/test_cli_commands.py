@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+
 from penstock.common.code import CodeRoot
 from penstock.common.errors import (
     Conflict,

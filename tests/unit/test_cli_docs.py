@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from penstock.common import errors
 from penstock.orchestrator.cli import main
 from penstock.orchestrator.cli.view import EXIT_CODES

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from penstock.common.spec.models import Workflow
 from penstock.orchestrator.cli import output, plan, tables
 from penstock.orchestrator.cli.graph import Node, mermaid
@@ -12,7 +14,6 @@ from penstock.orchestrator.cli.loaded import slots
 from penstock.orchestrator.cli.parameters import Assignment
 from penstock.orchestrator.cli.render import Renderer, scalar
 from penstock.orchestrator.cli.session import redis_cli_line
-from rich.console import Console
 
 
 def drawn(value: Any, width: int = 80, more: str = "") -> list[str]:

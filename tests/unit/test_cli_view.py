@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from penstock.orchestrator.cli import plain, view
 from penstock.orchestrator.cli.display import Display, choose, strip
-from rich.console import Console
 
 START = "2026-01-02T03:04:05Z"
 GPU = "no live node has gpu: start a worker with --capabilities gpu"
