@@ -66,13 +66,17 @@ class JobLog:
 
     def __init__(self, start: int, limit_bytes: int) -> None:
         self._at = start
-        self._limit = self._left = limit_bytes
+        self._cut_line = (
+            f"\n[penstock: output over {limit_bytes} bytes was cut; "
+            "PENSTOCK_LOG_LIMIT_BYTES sets how much is kept]\n"
+        ).encode()
+        self._left = max(0, limit_bytes - len(self._cut_line))
         self._cut = False
 
     def take(self, file: OutputFile, end: int, most: int = _ALL) -> bytes:
         """What was printed up to `end` and not taken yet, `most` bytes of it.
 
-        What goes beyond the limit is dropped; one line says so.
+        What goes beyond the limit is dropped; one line, within the limit, says so.
         """
         if end < self._at:  # the job truncated its stdout
             self._at = 0
@@ -84,8 +88,5 @@ class JobLog:
         self._left -= len(text)
         if self._left == 0 and self._at < end:
             self._cut = True
-            text += (
-                f"\n[penstock: output over {self._limit} bytes was cut; "
-                "PENSTOCK_LOG_LIMIT_BYTES sets how much is kept]\n"
-            ).encode()
+            text += self._cut_line
         return text

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import Fault, SpecError
 from ..handlers import CONTROL_TYPES, HANDLERS_MODULE, registered
+from .places import Places
 from .wording import near
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def check_functions(functions: Mapping[str, str], root: FilePath) -> list[Fault]
         return []
     answers = _ask(root, list(dict.fromkeys(functions.values())), [], check=True)
     wrong = ((place, answers.errors.get(name)) for place, name in functions.items())
-    return [Fault(place, error) for place, error in wrong if error]
+    found = [Fault(place, error) for place, error in wrong if error]
+    return found + Places().faults(answers.broken)
 
 
 def resolve_functions(workflow: Workflow, root: FilePath, check: bool = True) -> Workflow:

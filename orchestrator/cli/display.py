@@ -18,7 +18,7 @@ from rich.text import Text
 
 from .output import clean, speaks_unicode
 from .render import STYLES
-from .view import ENDED, Row, duration, error_line, rows, seconds
+from .view import ENDED, WAITING, Row, duration, error_line, rows, seconds
 
 #: Lines kept free below the display, for the prompt and a warning.
 SPARE_LINES = 2
@@ -50,6 +50,7 @@ _ASCII = {
     "scheduled": "o",
     "deferred": ".",
 }
+_IN_WORDS = {"deferred": "waits for others", "queued": "queued", "scheduled": "waits to retry"}
 #: What is shown first when not every job has a line.
 _URGENCY = ("failed", "started", "scheduled", "queued", "deferred", "finished")
 
@@ -82,7 +83,7 @@ class Display:
         self._execution = execution
 
     def note(self, text: str) -> None:
-        """Shows a line below the jobs, such as what Ctrl-C has started."""
+        """Shows a line below the jobs, such as what Ctrl-C has started; no text, no line."""
         self._note = text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -159,22 +160,23 @@ class Display:
     def _detail(self, row: Row, room: int, now: datetime) -> Text:
         if row.children:
             return self._fan(row, room)
-        detail = Text()
-        if row.status in ENDED or row.status == "started":
-            detail.append(duration(seconds(row.job, now if row.status == "started" else None)))
-            if row.job.get("node"):
-                detail.append(f"  on {clean(str(row.job['node']))}", style="dim")
-            if int(row.job.get("attempt") or 0) > 1:
-                detail.append(f"  attempt {row.job['attempt']}", style="yellow")
-            if row.status == "failed":
-                detail.append(f"  {clean(error_line(row.job.get('error')))}", style="red")
-            elif row.status in ("canceled", "stopped"):
-                detail.append(f"  {row.status}", style="yellow")
-        elif row.reason:
-            detail.append(clean(row.reason), style="yellow")
-        else:
-            detail.append(_waiting(row.status), style="dim")
-        return detail
+        if row.status in WAITING:
+            if row.reason:
+                return Text(clean(row.reason), style="yellow")
+            return Text(_IN_WORDS[row.status], style="dim")
+        running = row.status == "started"
+        parts = [Text(duration(seconds(row.job, now if running else None)))]
+        if not row.job.get("started_at"):
+            parts.clear()
+        if row.job.get("node"):
+            parts.append(Text(f"on {clean(str(row.job['node']))}", style="dim"))
+        if int(row.job.get("attempt") or 0) > 1:
+            parts.append(Text(f"attempt {row.job['attempt']}", style="yellow"))
+        if row.status == "failed":
+            parts.append(Text(clean(error_line(row.job.get("error"))), style="red"))
+        elif row.status in ("canceled", "stopped"):
+            parts.append(Text(row.status, style="yellow"))
+        return Text("  ").join(parts)
 
     def _fan(self, row: Row, room: int) -> Text:
         counts = row.counts
@@ -241,10 +243,3 @@ def _tally(hidden: Sequence[Row]) -> str:
 
 def _mark(unicode: bool) -> str:
     return "…" if unicode else "..."
-
-
-def _waiting(status: str) -> str:
-    """A waiting status in words."""
-    return {"deferred": "waits for others", "queued": "queued", "scheduled": "waits to retry"}.get(
-        status, status
-    )

@@ -72,6 +72,7 @@ def _cancel(service: Service, execution: str, shown: Display | Plain) -> dict[st
         service.cancel(execution)
         for state in service.watch(execution, CANCEL_WAIT_S):
             shown.update(state)
+        shown.note("")
     except (KeyboardInterrupt, WaitTimeout):
         shown.note(f"left {execution} while its jobs were still ending")
     return state or service.execution(execution)

@@ -49,8 +49,9 @@ class Plain:
             self._change("", head)
 
     def note(self, text: str) -> None:
-        """Tells a line of its own."""
-        self._tell(text)
+        """Tells a line of its own, if there is one to tell."""
+        if text:
+            self._tell(text)
 
     def _fan(self, row: Row, over: bool) -> None:
         line = _fan_line(row)

@@ -65,7 +65,11 @@ def open_session(app: App) -> Iterator[Session]:
 
 def nobody_works(opened: Session) -> bool:
     """Whether what is submitted would lie there, since this machine's own server is alone."""
-    return opened.embedded and all(node["state"] == "silent" for node in opened.service.nodes())
+    from ..local import is_up
+
+    if not opened.embedded or is_up(opened.settings.home):
+        return False
+    return all(node["state"] == "silent" for node in opened.service.nodes())
 
 
 def redis_cli_line(url: str) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,8 @@ import redis
 from penstock.common.jobs import job_id, new_execution_id, queue_class, queue_name, rq_data
 from penstock.common.state import keys
 from penstock.common.state.store import NewJob, Store
+
+from .workload import CODE
 
 FactT = TypeVar("FactT")
 
@@ -185,3 +187,30 @@ def worker(url: str, client: redis.Redis, folder: Path, *options: str, **env: st
             for orphan in alive:
                 orphan.kill()
     assert not alive, f"left behind: {alive}"
+
+
+class Site:
+    """A server, a folder of code, and workers to start."""
+
+    def __init__(self, server: Any, folder: Path) -> None:
+        self.url, self.client, self.folder = server.url, server.client, folder
+        self.store = Store(server.client)
+        self.code = folder / "code"
+        self.code.mkdir()
+        (self.code / "m.py").write_text(CODE)
+
+    def submit(self, *jobs: Any, root: Path | None = None, digest: str = "d1") -> Execution:
+        return Execution(self.store, str(root or self.code), digest).submit(*jobs)
+
+    def worker(self, *options: str, **env: str) -> AbstractContextManager[Worker]:
+        return worker(self.url, self.client, self.folder, *options, **env)
+
+    def mark(self, name: str) -> str:
+        return str(self.folder / name)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,37 @@
+"""Jobs that the system tests run."""
+
+import os
+import time
+
+
+def noop(**given):
+    return given
+
+
+def nap(s, **given):
+    time.sleep(s)
+    return given
+
+
+def fails(**given):
+    raise ValueError("as asked")
+
+
+def where(**given):
+    return {"pid": os.getpid()}
+
+
+def maybe_long(i):
+    """One of them takes its time; the others do nothing."""
+    if i == 0:
+        time.sleep(float(os.environ.get("LONG_S", "3")))
+    return i
+
+
+def outer(url):
+    import penstock
+
+    inner = penstock.Cluster(url).submit(
+        {"name": "inner", "jobs": [{"id": "x", "run": "flow:noop", "config": {"n": 7}}]}
+    )
+    return {"inner": inner.result(timeout=50)}

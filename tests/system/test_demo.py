@@ -1,0 +1,125 @@
+"""The example that `make demo` runs, and what is killed under it."""  # F9 Q5 Q6 Q8
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from support.processes import PENSTOCK, until
+
+WORKFLOW = Path(__file__).parents[2] / "examples/digits/workflow.yaml"
+
+
+@pytest.fixture
+def folds(full):
+    """The short form cross-validates less; its 18 trainings are the same."""
+    return [] if full else ["--set", "folds=3"]
+
+
+def start(home, *options):
+    environment = {**os.environ, "PENSTOCK_HOME": str(home)}
+    environment.pop("PENSTOCK_REDIS_URL", None)
+    return subprocess.Popen(
+        [PENSTOCK, "run", str(WORKFLOW), "--json", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def result_of(run):
+    out, err = run.communicate(timeout=200)
+    assert run.returncode == 0, err
+    return json.loads(out)
+
+
+def check(found):
+    rows = found["result"]["report"]["rows"][1:]
+    assert len(rows) == 18
+    assert found["result"]["best"]["aggregated_result"]["accuracy"] >= 0.97
+    trained = [name for name in found["jobs"] if name.startswith("train_")]
+    assert len(trained) == 18
+    return sorted(row.rsplit(maxsplit=1)[0] for row in rows)  # without the seconds
+
+
+def test_the_demo_gives_18_rows_and_a_good_best(home, folds, figure):
+    began = time.monotonic()
+    found = result_of(start(home, *folds))
+    lasted = time.monotonic() - began
+    check(found)
+    best = found["result"]["best"]["aggregated_result"]["accuracy"]
+    figure(f"18 rows, best accuracy {best}, {lasted:.1f} s once installed")
+
+
+def daemon_of(run):
+    below = psutil.Process(run.pid).children(recursive=True)
+    return [one for one in below if "penstock.worker.daemon" in one.cmdline()]
+
+
+def kill_job(run):
+    (daemon,) = daemon_of(run)
+    slot = daemon.children()[0]
+    slot.kill()
+
+
+def kill_daemon(run):
+    daemon_of(run)[0].kill()
+
+
+def kill_orchestrator(run):
+    below = psutil.Process(run.pid).children(recursive=True)
+    (process,) = [one for one in below if "penstock.orchestrator.main" in one.cmdline()]
+    process.kill()
+
+
+@pytest.mark.parametrize("kill", [kill_job, kill_daemon, kill_orchestrator])
+def test_the_demo_survives_a_kill(home, folds, figure, kill):
+    import redis
+
+    plain = check(result_of(start(home, *folds)))
+    run = start(home, *folds)
+    socket = f"unix://{home}/valkey.sock"
+    client = redis.Redis.from_url(socket)
+
+    def trained():
+        try:
+            newest = client.zrevrange("penstock:executions", 0, 0)
+            group = client.hget(f"penstock:exec:{newest[0].decode()}:group:train", "settled")
+            return int(group or 0) >= 4
+        except (redis.RedisError, IndexError):
+            return False
+
+    # the second execution: the first one's group is there from the plain run
+    until(lambda: _executions(client) == 2, 60)
+    until(trained, 60)
+    kill(run)
+    found = result_of(run)
+    assert check(found) == plain
+    again = {name: job["attempt"] for name, job in found["jobs"].items() if job["attempt"] > 1}
+    figure(f"same 18 results; run again: {len(again)} jobs")
+
+
+def _executions(client):
+    import redis
+
+    try:
+        return client.zcard("penstock:executions")
+    except redis.RedisError:
+        return 0
+
+
+def test_nothing_is_left_behind(home, folds):
+    run = start(home, *folds)
+    until(lambda: daemon_of(run), 60)
+    below = psutil.Process(run.pid).children(recursive=True)
+    run.send_signal(signal.SIGKILL)
+    run.wait(10)
+    until(lambda: not any(one.is_running() for one in below), 30)
+    run.communicate()
