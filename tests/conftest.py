@@ -28,9 +28,7 @@ from penstock.common.tied import tied
 REDIS_CONF = Path(__file__).resolve().parents[1] / "deploy" / "redis.conf"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--full`: the long forms of the system tests, as `make prove` runs them."""
-    parser.addoption("--full", action="store_true", help="run the long forms of the system tests")
+pytest_plugins = ["support.clusters"]
 
 
 @dataclass(frozen=True, slots=True)

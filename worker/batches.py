@@ -12,6 +12,8 @@ FEED_S = 0.004
 AHEAD_S = 0.010
 MAX_FEED = 64
 MAX_AHEAD = 256
+#: Jobs claimed ahead at once: scripts must be short.
+MAX_RIDERS = 64
 #: A job that runs longer holds up nobody: those behind it go elsewhere. In seconds.
 PATIENCE_S = 0.020
 
@@ -56,16 +58,19 @@ class RunTimes:
 
 
 def riders_wanted(
-    times: RunTimes, lanes: dict[Key, int], here: dict[Key, int], most: int = MAX_AHEAD
+    times: RunTimes, lanes: dict[Key, int], here: dict[Key, int], coming: int = 0
 ) -> dict[str, int]:
     """Riders to ask for, by `<root>|<digest>|<run>`.
 
     `lanes` counts the lanes that serve, or could serve, a function; `here` its jobs
-    that this node holds already.
+    that this node holds already; `coming` are on their way, of whatever function.
     """
     wanted: dict[str, int] = {}
+    left = MAX_RIDERS
     for key, count in lanes.items():
-        riders = min(times.ahead(key) * count, most) - here.get(key, 0)
+        most = min(times.ahead(key) * count, MAX_AHEAD)
+        riders = min(most - here.get(key, 0) - coming, left)
         if riders > 0:
             wanted["|".join(key)] = riders
+            left -= riders
     return wanted

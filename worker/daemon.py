@@ -206,7 +206,7 @@ class Daemon(BaseWorker):
         self._loop.call_in(patience_s, lambda: None)
 
     def _drain(self) -> None:
-        self._exchange.draining = True
+        self._exchange.advances.draining = True
         self._pool.drain()
         self._exchange.beat("draining")
 
@@ -223,9 +223,9 @@ class Daemon(BaseWorker):
         self._exchange.beat(self._state_word())
 
     def _state_word(self) -> str:
-        if self._exchange.draining:
+        if self._exchange.advances.draining:
             return "draining"
-        if self._exchange.suspended:
+        if self._exchange.advances.suspended:
             return "suspended"
         return "busy" if self._pool.busy else "idle"
 
@@ -280,7 +280,7 @@ class Daemon(BaseWorker):
         self._exchange.printed(held, text)
 
     def room(self) -> None:
-        self._exchange.hungry = True
+        self._exchange.advances.hungry = True
 
     # -- what the exchange asks
 
@@ -290,8 +290,8 @@ class Daemon(BaseWorker):
     def free(self) -> dict[str, float]:
         return self._pool.free()
 
-    def riders(self) -> dict[str, int]:
-        return self._pool.riders()
+    def riders(self, coming: int) -> dict[str, int]:
+        return self._pool.riders(coming)
 
     def take(self, claimed: list[Held]) -> None:
         self._pool.take(claimed)
@@ -307,7 +307,7 @@ class Daemon(BaseWorker):
     def _take_message(self, message: str) -> None:
         word, *rest = message.split()
         if word == "wake":
-            self._exchange.hungry = True
+            self._exchange.advances.hungry = True
         elif word == "stop" and len(rest) == 2:
             self._stop_job(rest[0], rest[1])
         elif word == "drain":

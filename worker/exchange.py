@@ -10,39 +10,27 @@ from typing import Any, Protocol
 
 import hiredis
 
-from ..common.jobs import Advanced, Beaten, Settlement, Token
+from ..common.jobs import Beaten, Token
 from ..common.state.scripts import Request
-from ..common.state.store import Store, parse_advance, parse_beat, parse_results
+from ..common.state.store import Store, parse_beat, parse_results
 from . import settling
+from .advances import Advances, Claimant
 from .held import Held, Verdict
 from .lines import CommandLine
 from .references import References
 
 log = logging.getLogger("penstock.worker")
 
-#: One advance settles so many attempts, and so many bytes, at most.
-MAX_SETTLED = 128
-MAX_BYTES = 8 * 1024 * 1024
+#: Attempts handed back at once: scripts must be short.
+MAX_BACK = 64
 #: A request that Redis refuses for a reason that may pass is made again after so long, seconds.
 REFUSED_S = 0.5
 #: Output of one attempt sent at once, in bytes.
 LOG_BYTES = 256 * 1024
 
 
-class Party(Protocol):
+class Party(Claimant, Protocol):
     """What the exchange asks of, and tells, the node."""
-
-    def lanes(self) -> int:
-        """Free lanes to claim for."""
-
-    def free(self) -> dict[str, float]:
-        """Free resources by name."""
-
-    def riders(self) -> dict[str, int]:
-        """Jobs to claim ahead."""
-
-    def take(self, claimed: list[Held]) -> None:
-        """Jobs were claimed."""
 
     def ready(self, held: Held) -> None:
         """An attempt's configuration is complete."""
@@ -52,9 +40,6 @@ class Party(Protocol):
 
     def beaten(self, beaten: Beaten) -> None:
         """A beat was answered."""
-
-    def unknown(self) -> None:
-        """Redis does not know this incarnation any more."""
 
 
 class Exchange:
@@ -67,29 +52,24 @@ class Exchange:
     def __init__(self, line: CommandLine, store: Store, party: Party, node: str) -> None:
         self.held: dict[Token, Held] = {}
         self.incarnation = ""
-        self.draining = False
-        self.hungry = True
-        self.suspended = False
+        self.advances = Advances(self, store, party)
         self._line = line
         self._store = store
         self._party = party
-        self._node = node
-        self._claims = 0
+        self.node = node
         self._references = References()
-        self._pending: deque[tuple[Settlement, int]] = deque()
         self._back: list[Held] = []
         self._waits: deque[tuple[Held, bool]] = deque()
         self._unfilled: list[Held] = []
         self._logs: dict[Token, bytearray] = {}
         self._plain: deque[tuple[Any, ...]] = deque()
         self._beat_state = ""
-        self._alone = False
         self._quiet_till = 0.0
 
     @property
     def settled_all(self) -> bool:
         """Nothing waits to be told, and nothing is under way."""
-        return not (self._pending or self._back or self.held) and self._line.free
+        return not (self.advances.waiting or self._back or self.held) and self._line.free
 
     # -- what is to be said
 
@@ -101,7 +81,7 @@ class Exchange:
             return
         if early:
             verdict.log = bytes(early) + verdict.log
-        self._pending.append((settling.settlement(held, verdict), 0))
+        self.advances.settle(settling.settlement(held, verdict))
 
     def hand_back(self, held: Held) -> None:
         """An attempt that did not begin goes back to its queue."""
@@ -135,9 +115,10 @@ class Exchange:
         """A new incarnation: nothing of the one before holds."""
         self.incarnation = incarnation
         self.held.clear()
-        for waiting in (self._pending, self._back, self._waits, self._unfilled, self._logs):
+        for waiting in (self._back, self._waits, self._unfilled, self._logs):
             waiting.clear()
-        self._beat_state, self.hungry = "", True
+        self._beat_state = ""
+        self.advances.start_over()
 
     # -- saying it
 
@@ -151,7 +132,7 @@ class Exchange:
                 self._send_references,
                 self._send_log,
                 self._send_plain,
-                self._send_advance,
+                self.advances.send,
             ):
                 if send():
                     break
@@ -163,8 +144,8 @@ class Exchange:
             return False
         state, self._beat_state = self._beat_state, ""
         tokens = list(self.held)
-        request = self._store.beat_request(self._node, self.incarnation, tokens, len(tokens), state)
-        self._run(request, self._beaten)
+        request = self._store.beat_request(self.node, self.incarnation, tokens, len(tokens), state)
+        self.run(request, self._beaten)
         return True
 
     def _beaten(self, reply: Any) -> None:
@@ -173,32 +154,30 @@ class Exchange:
             self._party.unknown()
             return
         if beaten.work:
-            self.hungry = True
+            self.advances.hungry = True
         self._party.beaten(beaten)
 
     def _send_wait(self) -> bool:
         while self._waits:
             held, waiting = self._waits.popleft()
             if held.token in self.held and not held.stale:
-                request = self._store.wait_request(
-                    self._node, self.incarnation, held.token, waiting
-                )
-                self._run(request, lambda reply: None)
-                self.hungry = True
+                request = self._store.wait_request(self.node, self.incarnation, held.token, waiting)
+                self.run(request, lambda reply: None)
+                self.advances.hungry = True
                 return True
         return False
 
     def _send_back(self) -> bool:
         if not self._back:
             return False
-        back, self._back = self._back[:MAX_SETTLED], self._back[MAX_SETTLED:]
+        back, self._back = self._back[:MAX_BACK], self._back[MAX_BACK:]
 
         def done(reply: Any) -> None:
             for held in back:
                 self.held.pop(held.token, None)
 
         tokens = [held.token for held in back]
-        self._run(self._store.handback_request(self._node, self.incarnation, tokens), done)
+        self.run(self._store.handback_request(self.node, self.incarnation, tokens), done)
         return True
 
     def _send_references(self) -> bool:
@@ -220,7 +199,7 @@ class Exchange:
             self._references.add(execution, parse_results(names, reply))
             self._fill(batch)
 
-        self._run(self._store.results_request(execution, names), done)
+        self.run(self._store.results_request(execution, names), done)
 
     def _fill(self, batch: Sequence[Held]) -> None:
         for held in batch:
@@ -245,7 +224,7 @@ class Exchange:
             if not text:
                 del self._logs[token]
             if token in self.held and part:
-                self._run(self._store.log_request(token, self._node, part), lambda reply: None)
+                self.run(self._store.log_request(token, self.node, part), lambda reply: None)
                 return True
         return False
 
@@ -259,85 +238,18 @@ class Exchange:
         if isinstance(reply, hiredis.ReplyError):
             log.warning("event=command_refused reason=%r", str(reply))
 
-    # -- settling and claiming
-
-    def _send_advance(self) -> bool:
-        lanes = 0 if self.draining else self._party.lanes()
-        if not self._pending and not (self.hungry and lanes):
-            return False
-        batch = self._next_settlements()
-        self._claims += 1
-        self.hungry = False
-        request = self._store.advance_request(
-            self._node,
-            self.incarnation,
-            f"{self.incarnation}-{self._claims}",
-            [settlement for settlement, _ in batch],
-            lanes,
-            self._party.free(),
-            {} if self.draining else self._party.riders(),
-            self.draining,
-        )
-        self._run(
-            request,
-            lambda reply: self._advanced(batch, lanes, parse_advance(reply)),
-            lambda error: self._refused(batch, error),
-        )
-        return True
-
-    def _next_settlements(self) -> list[tuple[Settlement, int]]:
-        batch: list[tuple[Settlement, int]] = []
-        size, most = 0, 1 if self._alone else MAX_SETTLED
-        while self._pending and len(batch) < most and size < MAX_BYTES:
-            batch.append(self._pending.popleft())
-            size += len(batch[-1][0].result) + len(batch[-1][0].log)
-        return batch
-
-    def _advanced(
-        self, batch: list[tuple[Settlement, int]], lanes: int, advanced: Advanced
-    ) -> None:
-        for settlement, _ in batch:
-            self.held.pop(settlement.token, None)
-        self._alone = self._alone and bool(self._pending)
-        self.suspended = advanced.suspended
-        if advanced.unknown:
-            self._party.unknown()
-            return
-        heads = sum(not claimed.rider for claimed in advanced.claimed)
-        if lanes and heads == lanes:
-            self.hungry = True
-        claimed = [Held.of(one) for one in advanced.claimed]
+    def take(self, claimed: list[Held]) -> None:
+        """These were claimed: held from now on, and to be completed."""
         self.held.update((held.token, held) for held in claimed)
         self._unfilled += (held for held in claimed if held.config is None)
-        self._party.take(claimed)
 
-    def _refused(self, batch: list[tuple[Settlement, int]], error: str) -> None:
-        """Redis refused an advance. A settlement that is at fault must not hold up the others."""
-        self.hungry = True
-        self._quiet_till = time.monotonic() + REFUSED_S
-        if len(batch) != 1:
-            self._alone = bool(batch)
-            self._pending.extendleft(reversed(batch))
-            return
-        settlement, times = batch[0]
-        held = self.held.get(settlement.token)
-        if held is None or times >= 4:
-            log.error("event=settlement_dropped job=%s", settlement.token.job)
-            self.held.pop(settlement.token, None)
-            return
-        if times == 2:
-            failure = settling.of_failure(
-                "failed", "ResultRefused", f"Redis refused to store the result: {error}"
-            )
-            settlement = settling.settlement(held, failure)
-        self._pending.append((settlement, times + 1))
-
-    def _run(
+    def run(
         self,
         request: Request,
         done: Callable[[Any], None],
         refused: Callable[[str], None] | None = None,
     ) -> None:
+        """Sends a request; what comes back after this incarnation's end is not heard."""
         incarnation = self.incarnation
 
         def answered(reply: Any) -> None:

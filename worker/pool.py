@@ -97,15 +97,15 @@ class Pool:
                     left[name] = left.get(name, 0.0) - amount
         return {name: max(0.0, amount) for name, amount in left.items()}
 
-    def riders(self) -> dict[str, int]:
-        """Jobs to claim ahead, by function."""
+    def riders(self, coming: int) -> dict[str, int]:
+        """Jobs to claim ahead, by function, when `coming` more are on their way."""
         lanes: dict[Key, int] = {}
         here: dict[Key, int] = {key: len(waiting) for key, waiting in self._backlog.items()}
         for lane in self.lanes:
             if lane.key is not None and lane.brisk and not lane.devices:
                 lanes[lane.key] = lanes.get(lane.key, 0) + 1
                 here[lane.key] = here.get(lane.key, 0) + len(lane.window)
-        return riders_wanted(self.times, lanes, here)
+        return riders_wanted(self.times, lanes, here, coming)
 
     @property
     def busy(self) -> int:

@@ -72,7 +72,8 @@ def read_document(text: str, *, limit: int, prefer_json: bool = False) -> Docume
     except yaml.MarkedYAMLError as error:
         if json_error and prefer_json:
             raise json_error from None
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        last = max(len(text.splitlines()), 1)
+        line = min(error.problem_mark.line + 1, last) if error.problem_mark else 0
         hint = "; indent with spaces, not tabs" if "cannot start any token" in str(error) else ""
         raise Unreadable(line, f"not valid YAML: {error.problem or error.context}{hint}") from None
     except yaml.YAMLError as error:
@@ -313,8 +314,7 @@ def _mark_key(top: _Open, line: int, path: Path, document: Document) -> None:
     first = _children(top.mark).get(key)
     if first:
         document.problems.append(((*path, key), _given_twice(line, first.line)))
-    else:
-        _children(top.mark)[key] = Mark(line)
+    _children(top.mark)[key] = Mark(line)
 
 
 def _mark_value(word: str, line: int, stack: list[_Open], document: Document) -> None:

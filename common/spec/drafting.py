@@ -205,13 +205,11 @@ def _validated(name: str, fields: dict[Any, Any], bad: set[str], problems: list[
         return Draft(Job.model_validate(fields), frozenset(bad))
     except ValidationError as error:
         found = problems_of(error, path, spelling.JOB)
-    if "template" in bad:
-        found = [item for item in found if item[0][2:3] != ("template",)] or found
     problems += _without_inherited(found)
-    wrong = bad | {str(where[2]) for where, _ in found if len(where) > 2}
+    wrong = {str(where[2]) for where, _ in found if len(where) > 2}
     kept = {key: value for key, value in fields.items() if key not in wrong}
     try:
-        return Draft(Job.model_validate({**kept, "id": name}), frozenset(wrong))
+        return Draft(Job.model_validate({**kept, "id": name}), frozenset(wrong | bad))
     except ValidationError:
         return Draft(Job(id=name, name=name), frozenset(Job.model_fields))
 

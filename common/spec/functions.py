@@ -189,7 +189,7 @@ def _ask(root: FilePath, functions: list[str], types: list[str], *, check: bool)
         ended = _listen(child.stdout, answers)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL) if not answers.done else None
+            os.killpg(child.pid, signal.SIGKILL)  # with whatever the imports started
         code = child.wait()
         child.stdout.close()
     if not answers.done:
@@ -214,7 +214,8 @@ def _listen(stream: IO[bytes], answers: _Answers) -> bool:
             data = os.read(stream.fileno(), 65536)
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                answers.take(json.loads(line))
+                with contextlib.suppress(ValueError):
+                    answers.take(json.loads(line))
             if answers.done or not data:
                 return True
     return False

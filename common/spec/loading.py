@@ -57,7 +57,11 @@ def parse_workflow(
     resolver: Resolver | None = None,
 ) -> Workflow:
     """The workflow of a mapping as a file would hold it. Raises SpecError with every fault."""
-    return _Parser(data, params or {}, Places(source), []).workflow(resolver)
+    try:
+        return _Parser(data, params or {}, Places(source), []).workflow(resolver)
+    except RecursionError:
+        fault = Fault(source, "lists and mappings lie too deep, or hold themselves")
+        raise SpecError([fault]) from None
 
 
 def _read(path: FilePath, limit: int) -> str:

@@ -114,11 +114,14 @@ def references(value: Any) -> tuple[str, ...]:
 
 
 def placeholders(value: Any, path: Path = ()) -> Iterator[tuple[Path, Placeholder | Malformed]]:
-    """Every placeholder in the value, and every malformed one, with the path to its string."""
+    """Every placeholder in the value, with the path to its string; a malformed one ends a string."""
     if isinstance(value, str):
         for match in _TOKEN.finditer(value) if "${" in value else ():
             if match.group() not in _LITERAL:
-                yield path, _parsed(match)
+                found = _parsed(match)
+                yield path, found
+                if isinstance(found, Malformed):
+                    return
     elif type(value) in _SCALARS:
         return
     elif isinstance(value, Mapping):

@@ -88,7 +88,7 @@ class _Check:
         for field in ("config", "command", "over"):
             yield from self._named(getattr(job, field), (*path, field), ())
         template = job.template
-        if template and not draft.bad & {"parameters", "over", "as_", "template"}:
+        if template and not draft.bad & {"parameters", "over", "as_"}:
             inner = (*path, "template")
             names = _template_names(job)
             yield from self._named(template.config, (*inner, "config"), names)
@@ -111,9 +111,7 @@ class _Check:
             return ""
         if found.name != "jobs":
             known = (*names, "params", "jobs")
-            return (
-                f"{found.shown} names nothing{near_or_all(found.name, known)}; $${{ is a literal ${{"
-            )
+            return f"{found.shown} names nothing{near_or_all(found.name, known)}; $${{ is a literal ${{"
         if not results:
             return f"{found.shown} cannot stand in a name; use parameters and axes"
         if found.job is None:
@@ -126,9 +124,8 @@ class _Check:
 
 
 def _template_names(job: Job) -> tuple[str, ...]:
-    if job.over is not None:
-        return (job.as_, "index")
-    return (*(axis.name for axis in job.parameters), "index")
+    item = () if job.over is None else (job.as_,)
+    return (*(axis.name for axis in job.parameters), *item, "index")
 
 
 def _colliding_ids(jobs: Mapping[str, Job]) -> Iterator[Problem]:

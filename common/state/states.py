@@ -82,12 +82,12 @@ def mermaid(table: dict[str, dict[str, str]], start: str, terminal: frozenset[st
     return "\n".join(lines)
 
 
-def charts() -> str:
-    """Both charts as they stand in docs/architecture.md."""
+def charts() -> tuple[str, str]:
+    """The charts of jobs and of executions as they stand in docs/architecture.md."""
     job = mermaid(JOB, "deferred", JOB_TERMINAL)
     execution = mermaid(EXECUTION, "pending", EXECUTION_TERMINAL)
-    return f"```mermaid\n{job}\n```\n\n```mermaid\n{execution}\n```"
+    return f"```mermaid\n{job}\n```", f"```mermaid\n{execution}\n```"
 
 
 if __name__ == "__main__":
-    print(charts())
+    print("\n\n".join(charts()))

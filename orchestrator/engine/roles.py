@@ -20,6 +20,8 @@ from .work import Engine
 
 log = logging.getLogger("penstock.orchestrator")
 
+#: without a bell, work is looked for this often, seconds
+LOOK_S = 2.0
 #: an item that is not reported done comes up again after this, seconds
 AGENDA_LEASE_S = 10.0
 #: the leader renews its lock this often, and trims this often, seconds
@@ -43,7 +45,7 @@ class Agenda:
     def tick(self) -> float:
         while self._take():
             pass
-        return 1.0
+        return LOOK_S
 
     def _take(self) -> int:
         mark, items = self._store.take_agenda(self._domain, AGENDA_LEASE_S, 4)
@@ -71,7 +73,7 @@ class Upkeep:
         due_ms, now_ms = self._store.upkeep()
         if 0 <= due_ms <= now_ms:
             due_ms, now_ms = self._store.promote_due()
-        return min(1.0, max(0.01, (due_ms - now_ms) / 1000)) if due_ms >= 0 else 1.0
+        return min(LOOK_S, max(0.01, (due_ms - now_ms) / 1000)) if due_ms >= 0 else LOOK_S
 
 
 class Leader:

@@ -202,8 +202,18 @@ def test_what_no_live_node_could_ever_run_is_parked_and_told(cluster):
 
 
 def test_before_the_first_node_comes_jobs_wait_in_their_lists(cluster):
-    cluster.submit(new_job("a", tags=("gpu",)))
-    assert cluster.statuses("a") == ["queued"]
+    big = new_job("big", needs="ram=99000000000")
+    cluster.submit(new_job("a", tags=("gpu",)), new_job("first"), big, new_job("last"))
+    assert cluster.statuses("a", "big") == ["queued", "queued"]
+    node = cluster.node()
+    assert names(node.claim(1)) == ["first"]
+    assert names(node.claim(2)) == ["last"]
+    assert cluster.statuses("big") == ["deferred"]
+    cluster.pass_time(1)
+    node.beat()
+    assert cluster.statuses("a") == ["deferred"]
+    assert "no live node" in cluster.job("a")["reason"]
+    assert cluster.client.zscore(keys.ready(), "gpu.p5") is None
 
 
 def test_parallelism_is_kept_exactly(cluster):

@@ -161,10 +161,9 @@ def worker(url: str, client: redis.Redis, folder: Path, *options: str, **env: st
     name = f"w{time.monotonic_ns() % 10**9}"
     log = folder / f"{name}.log"
     command = [sys.executable, "-P", "-m", "penstock.worker.supervisor", "--name", name, *options]
+    given = {**os.environ, "PENSTOCK_REDIS_URL": url, "PENSTOCK_DRAIN_S": "1", **env}
     with open(log, "wb") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, env={**os.environ, "PENSTOCK_REDIS_URL": url, **env}
-        )
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=given)
     found = Worker(name, process, log, client)
     try:
         until(lambda: found.registered() or process.poll() is not None, "the node registers")

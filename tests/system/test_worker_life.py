@@ -83,7 +83,7 @@ def test_a_killed_supervisor_takes_all_along_and_leaves(site: Site) -> None:  # 
 
 
 def test_stopping_lets_running_jobs_end_and_hands_the_rest_back(site: Site) -> None:  # Q10
-    with site.worker("--concurrency", "1") as node:
+    with site.worker("--concurrency", "1", PENSTOCK_DRAIN_S="60") as node:
         mark, end = site.mark("began"), site.mark("end")
         warm = site.submit(*(job(f"n{i}", "m:noop") for i in range(50)))
         until(lambda: warm.of_all("finished") == 50, "the function is known")
@@ -104,7 +104,7 @@ def test_stopping_lets_running_jobs_end_and_hands_the_rest_back(site: Site) -> N
 
 
 def test_a_second_signal_does_not_wait(site: Site) -> None:  # Q10
-    with site.worker("--concurrency", "1") as node:
+    with site.worker("--concurrency", "1", PENSTOCK_DRAIN_S="60") as node:
         mark = site.mark("began")
         run = site.submit(job("a", "m:hold", {"mark": mark, "until": site.mark("end")}))
         pid = int(began(mark).read_text())

@@ -28,7 +28,9 @@ def finished(*outputs: Any) -> list[ChildOutcome]:
 
 
 def scores(*values: Any) -> list[ChildOutcome]:
-    return finished(*({"metrics": {"acc": value}, "n": index} for index, value in enumerate(values)))
+    return finished(
+        *({"metrics": {"acc": value}, "n": index} for index, value in enumerate(values))
+    )
 
 
 FAILED = ChildOutcome(1, "failed", error={"type": "ValueError", "message": "no data"})
@@ -164,7 +166,8 @@ STRATEGIES = ["collect-all", "best-metric", "worst-metric", "average-metrics", "
 def test_the_order_of_finishing_does_not_matter(strategy: str, data: st.DataObject) -> None:  # F7
     values = data.draw(st.lists(st.floats(allow_infinity=False), min_size=1, max_size=12))
     children = [
-        ChildOutcome(index, output={"acc": value, "bucket": 1}) for index, value in enumerate(values)
+        ChildOutcome(index, output={"acc": value, "bucket": 1})
+        for index, value in enumerate(values)
     ]
     shuffled = data.draw(st.permutations(children))
 

@@ -1,7 +1,5 @@
 """Handlers of types: names, the decorator, and functions that workers cannot import."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from penstock.common import handlers
@@ -9,9 +7,8 @@ from penstock.common.errors import InputError
 
 
 @pytest.fixture(autouse=True)
-def _empty_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "_registry", {})
-    yield
 
 
 def fit() -> None: ...

@@ -43,6 +43,6 @@ if state ~= n.state then
   end
 end
 F.run()
-upkeep()
+local lists = upkeep()
 X.flush()
-return { 'OK', redis.call('ZCARD', K.ready()) > 0 and 1 or 0, stale }
+return { 'OK', lists > 0 and 1 or 0, stale }

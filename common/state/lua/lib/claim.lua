@@ -133,8 +133,9 @@ local function oldest(level)
   end
   return best
 end
--- Entries that are not to be claimed: gone, of a closed or a paused execution.
-local function dismiss(r)
+-- Entries that are not to be claimed: gone, of a closed or a paused execution, or
+-- such as no live node could ever run.
+local function dismiss(r, n)
   local job = r.job
   if job.status ~= 'queued' then
     remove(r)
@@ -149,6 +150,10 @@ local function dismiss(r)
     remove(r)
     park(job)
     return true
+  elseif not N.could(n, job.class, job.needs) and not N.could_any(job.class, job.needs) then
+    remove(r)
+    Q.park_unmet(job)
+    return true
   end
 end
 
@@ -162,7 +167,7 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
       local r = oldest(level)
       if not r then break end
       local job = r.job
-      if not dismiss(r) then
+      if not dismiss(r, n) then
         local held_back = kept and job.id ~= kept.id and level.priority <= kept.priority
         if lanes > 0 and not held_back and A.within(N.charge(n, job.needs), free) then
           remove(r)

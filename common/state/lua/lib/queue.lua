@@ -25,18 +25,20 @@ function Q.wake(class, needs)
     end
   end
 end
-local function park_unmet(job)
+-- Takes a job aside that no live node could run; it comes back when one could.
+function Q.park_unmet(job)
   local signature = job.class .. '|' .. job.needs
   redis.call('SADD', K.unmet(), signature)
   redis.call('RPUSH', K.unmet() .. ':' .. signature, job.id)
   redis.call('HSET', job.key, 'status', 'deferred', 'reason', 'no live node offers '
     .. job.class .. (job.needs ~= '' and ' with ' .. job.needs or ''))
+  X.touch(X.get(job.execution))
   event('job_unmet', 'execution', job.execution, 'job', job.job, 'class', job.class, 'needs', job.needs)
 end
 -- Puts a job into its list. At the front it keeps the time at which it first came.
 function Q.enqueue(job, front)
+  if not N.could_any(job.class, job.needs) then return Q.park_unmet(job) end
   X.touch(X.get(job.execution))
-  if not N.could_any(job.class, job.needs) then return park_unmet(job) end
   local enqueued_at = front and job.enqueued_at or stamp()
   redis.call(front and 'LPUSH' or 'RPUSH', K.queue(job.origin), job.id)
   redis.call('HSET', job.key, 'status', 'queued', 'enqueued_at', enqueued_at)

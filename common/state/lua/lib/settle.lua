@@ -19,6 +19,7 @@ local function retry(job, delay_ms, error)
   redis.call('HSET', job.key, 'status', 'scheduled', 'error', error, 'retries_left', job.retries_left - 1)
   redis.call('HDEL', job.key, 'claim')
   redis.call('ZADD', K.due(), NOW_MS + delay_ms, job.id)
+  ring_bell() -- whoever waits longer than that learns of it
   X.count(X.get(job.execution), 'running', -1)
   event('job_scheduled', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt,
     'in_ms', delay_ms)
@@ -69,7 +70,10 @@ S.append_log = append_log
 function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms, log)
   local job = J.get(id)
   N.drop_lease(n, id, claim)
-  if not J.holds(job, attempt, claim) then return 'STALE' end
+  if not J.holds(job, attempt, claim) then
+    event('settle_stale', 'node', n.id, 'id', id, 'attempt', attempt)
+    return 'STALE'
+  end
   append_log(job, attempt, n.id, log)
   if outcome == 'crashed' then
     S.lost(job, 'crashes', CFG.max_crashes, error)

@@ -62,20 +62,32 @@ local function unpark_unmet()
     end
   end
 end
-local function wake_for_ready()
-  if redis.call('ZCARD', K.idle()) == 0 then return end
-  for _, name in ipairs(redis.call('ZREVRANGE', K.ready(), 0, 19)) do
-    local id = redis.call('LINDEX', K.queue(name), 0)
-    local job = id and J.get(id)
-    if job then Q.wake(job.class, job.needs) elseif not id then redis.call('ZREM', K.ready(), name) end
+-- Looks at the heads of the lists that still hold jobs: parks those that no live node
+-- could ever run, and wakes an idle node for the first one left. Returns how many lists.
+local function look_at_heads()
+  local names = redis.call('ZREVRANGE', K.ready(), 0, 19)
+  for _, name in ipairs(names) do
+    for _ = 1, 50 do
+      local id = redis.call('LINDEX', K.queue(name), 0)
+      local job = id and J.get(id)
+      if not id then redis.call('ZREM', K.ready(), name) end
+      if not job then break end
+      if N.could_any(job.class, job.needs) then
+        Q.wake(job.class, job.needs)
+        break
+      end
+      redis.call('LPOP', K.queue(name))
+      Q.park_unmet(job)
+    end
   end
+  return #names
 end
 -- Nobody reaps for one whole time-out after the last upkeep is too long ago:
--- then it was Redis, or all of us, that was away.
+-- then it was Redis, or all of us, that was away. Returns how many lists hold jobs.
 local function upkeep()
   local v = redis.call('HMGET', K.maintenance(), 'at', 'away_until')
   local at, since = tonumber(v[1] or 0), tonumber(v[2] or 0)
-  if NOW_MS - at < UPKEEP_MS and NOW_MS >= at then return end
+  if NOW_MS - at < UPKEEP_MS and NOW_MS >= at then return redis.call('ZCARD', K.ready()) end
   if NOW_MS - at > AWAY_MS or NOW_MS < at then
     since = NOW_MS
     redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'away_until', NOW_MS)
@@ -85,6 +97,7 @@ local function upkeep()
   reap(since)
   promote()
   unpark_unmet()
-  wake_for_ready()
+  local lists = look_at_heads()
   F.drain()
+  return lists
 end

@@ -1,0 +1,163 @@
+"""Settling what ended and claiming what comes next, in one round trip after another."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..common.jobs import Settlement, Token
+from ..common.state.scripts import Request
+from ..common.state.store import Store, parse_advance
+from . import settling
+from .held import Held
+
+log = logging.getLogger("penstock.worker")
+
+#: One advance settles so many attempts, and so many bytes, at most: scripts must be short.
+MAX_SETTLED = 64
+MAX_BYTES = 8 * 1024 * 1024
+#: Refusals after which a result is given up for an error, and then that too.
+DOUBTS, DESPAIRS = 2, 4
+
+
+class Claimant(Protocol):
+    """What the advances ask of, and tell, the node."""
+
+    def lanes(self) -> int:
+        """Free lanes to claim for."""
+
+    def free(self) -> dict[str, float]:
+        """Free resources by name."""
+
+    def riders(self, coming: int) -> dict[str, int]:
+        """Jobs to claim ahead, by function, when so many more are on their way."""
+
+    def take(self, claimed: list[Held]) -> None:
+        """Jobs were claimed."""
+
+    def unknown(self) -> None:
+        """Redis does not know this incarnation any more."""
+
+
+class Sender(Protocol):
+    """How an advance is sent, and where what the node holds is kept."""
+
+    held: dict[Token, Held]
+    incarnation: str
+    node: str
+
+    def run(
+        self,
+        request: Request,
+        done: Callable[[Any], None],
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
+        """Sends a request."""
+
+    def take(self, claimed: list[Held]) -> None:
+        """These are held from now on."""
+
+
+class Advances:
+    """`hungry`: it is worth asking for work; `draining`: none is asked for."""
+
+    def __init__(self, sender: Sender, store: Store, claimant: Claimant) -> None:
+        self.hungry = True
+        self.draining = False
+        self.suspended = False
+        self._sender = sender
+        self._store = store
+        self._claimant = claimant
+        self._claims = 0
+        self._pending: deque[tuple[Settlement, int]] = deque()
+        self._alone = False
+
+    @property
+    def waiting(self) -> bool:
+        """Some settlement has not been sent."""
+        return bool(self._pending)
+
+    def settle(self, settlement: Settlement) -> None:
+        """To be sent with the next advance."""
+        self._pending.append((settlement, 0))
+
+    def start_over(self) -> None:
+        """A new incarnation."""
+        self._pending.clear()
+        self.hungry = True
+
+    def send(self) -> bool:
+        """Sends an advance, if there is something to settle or to ask for."""
+        lanes = 0 if self.draining else self._claimant.lanes()
+        if not self._pending and not (self.hungry and lanes):
+            return False
+        self._send(lanes, 0)
+        return True
+
+    def _send(self, lanes: int, coming: int) -> None:
+        batch = self._next_settlements()
+        self._claims += 1
+        self.hungry = False
+        request = self._store.advance_request(
+            self._sender.node,
+            self._sender.incarnation,
+            f"{self._sender.incarnation}-{self._claims}",
+            [settlement for settlement, _ in batch],
+            lanes,
+            self._claimant.free(),
+            {} if self.draining else self._claimant.riders(coming),
+            self.draining,
+        )
+        self._sender.run(
+            request,
+            lambda reply: self._advanced([settlement for settlement, _ in batch], lanes, reply),
+            lambda error: self._refused(batch, error),
+        )
+
+    def _next_settlements(self) -> list[tuple[Settlement, int]]:
+        batch: list[tuple[Settlement, int]] = []
+        size, most = 0, 1 if self._alone else MAX_SETTLED
+        while self._pending and len(batch) < most and size < MAX_BYTES:
+            batch.append(self._pending.popleft())
+            size += len(batch[-1][0].result) + len(batch[-1][0].log)
+        return batch
+
+    def _advanced(self, settled: list[Settlement], lanes: int, reply: Any) -> None:
+        for settlement in settled:
+            self._sender.held.pop(settlement.token, None)
+        self._alone = self._alone and bool(self._pending)
+        riders = len(reply[2])
+        if not lanes and riders and self._pending and not self._claimant.lanes():
+            # All lanes are at work: Redis goes on while the riders are unpacked here.
+            self._send(0, riders)
+        advanced = parse_advance(reply)
+        self.suspended = advanced.suspended
+        if advanced.unknown:
+            self._claimant.unknown()
+            return
+        claimed = [Held.of(one) for one in advanced.claimed]
+        if lanes and sum(not one.rider for one in advanced.claimed) == lanes:
+            self.hungry = True
+        self._sender.take(claimed)
+        self._claimant.take(claimed)
+
+    def _refused(self, batch: list[tuple[Settlement, int]], error: str) -> None:
+        """Redis refused an advance. A settlement that is at fault must not hold up the others."""
+        self.hungry = True
+        if len(batch) != 1:
+            self._alone = bool(batch)
+            self._pending.extendleft(reversed(batch))
+            return
+        settlement, times = batch[0]
+        held = self._sender.held.get(settlement.token)
+        if held is None or times >= DESPAIRS:
+            log.error("event=settlement_dropped job=%s", settlement.token.job)
+            self._sender.held.pop(settlement.token, None)
+            return
+        if times == DOUBTS:
+            message = f"Redis refused to store the result: {error}"
+            failure = settling.of_failure("failed", "ResultRefused", message)
+            settlement = settling.settlement(held, failure)
+        self._pending.append((settlement, times + 1))
