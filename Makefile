@@ -12,7 +12,7 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
 	fi
 
-.PHONY: help demo test check redis
+.PHONY: help demo test prove check redis
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -22,6 +22,9 @@ demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the 
 
 test: $(INSTALLED) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
 	@$(BIN)/pytest
+
+prove: $(INSTALLED) redis ## the long forms of the system tests, with the figures that they measure
+	@$(BIN)/pytest tests/system --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots"
 
 check: $(INSTALLED) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

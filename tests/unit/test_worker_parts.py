@@ -1,0 +1,394 @@
+"""The worker's parts that need no Redis: frames, batches, settlements, output, options, lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.common import context
+from penstock.common.errors import CodeMissing, InputError
+from penstock.common.jobs import Claimed, Token
+from penstock.worker import frames, settling
+from penstock.worker.batches import MAX_FEED, MAX_RIDERS, RunTimes, riders_wanted
+from penstock.worker.devices import Devices
+from penstock.worker.fanin import custom
+from penstock.worker.functions import Functions
+from penstock.worker.held import Held
+from penstock.worker.isolation import children, descendants, is_alive, kill_all
+from penstock.worker.loop import READ, Loop
+from penstock.worker.options import Options, options
+from penstock.worker.output import FILE_LIMIT, JobLog, OutputFile
+from penstock.worker.references import References
+from penstock.worker.shared import SharedPage
+from penstock.worker.shell import CommandFailed, run
+
+
+def claimed(**given: Any) -> Claimed:
+    fields: dict[str, Any] = {
+        "token": Token("x-a", 1, "c"),
+        "execution": "x",
+        "name": "a",
+        "run": "m:f",
+        "root": "/r",
+        "digest": "d",
+        "config": b"{}",
+        "refs": (),
+        "timeout_s": 60.0,
+        "needs": {},
+        "priority": 5,
+        "queue": "any.p5",
+        "retry": {},
+        "retries_left": 3,
+        "rider": False,
+    }
+    return Claimed(**{**fields, **given})
+
+
+# -- frames
+
+ORDERS = st.builds(
+    frames.Order,
+    seq=st.integers(1, 2**40),
+    job=st.text(),
+    execution=st.text(),
+    name=st.text(),
+    attempt=st.integers(1, 9),
+    run=st.text(),
+    config=st.binary(max_size=300),
+)
+MESSAGES = st.lists(
+    st.builds(frames.Load, root=st.text(), digest=st.text())
+    | st.builds(frames.Run, orders=st.lists(ORDERS, max_size=3)),
+    max_size=5,
+)
+
+
+@given(MESSAGES, st.data())
+def test_messages_survive_any_cutting(messages: list[Any], data: st.DataObject) -> None:  # Q11
+    stream = b"".join(frames.pack(message) for message in messages)
+    unpacker = frames.Unpacker(frames.to_slot)
+    found = []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        found += unpacker.feed(stream[:cut])
+        stream = stream[cut:]
+    assert found == messages
+    assert not unpacker.partial
+
+
+# -- batches
+
+KEY = ("/r", "d", "m:f")
+
+
+@pytest.mark.parametrize(
+    ("run_s", "feed", "ahead"),
+    [(None, 1, 0), (0.00001, MAX_FEED, 256), (0.0005, 8, 20), (0.003, 1, 3), (0.006, 1, 0), (9, 1, 0)],
+)
+def test_only_short_functions_are_batched(run_s: float | None, feed: int, ahead: int) -> None:  # Q3
+    times = RunTimes()
+    if run_s is not None:
+        times.add(KEY, run_s)
+    assert (times.feed(KEY), times.ahead(KEY)) == (feed, ahead)
+
+
+def test_one_long_run_ends_batching_for_a_while() -> None:  # Q3
+    times = RunTimes()
+    for _ in range(100):
+        times.add(KEY, 0.00001)
+    times.add(KEY, 60.0)
+    assert times.feed(KEY) == 1
+    for _ in range(20):
+        times.add(KEY, 0.00001)
+    assert times.feed(KEY) > 1
+
+
+def test_riders_are_asked_for_what_is_missing() -> None:  # Q3
+    times = RunTimes()
+    times.add(KEY, 0.001)
+    assert riders_wanted(times, {KEY: 2}, {}) == {"/r|d|m:f": 20}
+    assert riders_wanted(times, {KEY: 2}, {KEY: 15}) == {"/r|d|m:f": 5}
+    assert riders_wanted(times, {KEY: 2}, {KEY: 15}, coming=5) == {}
+    assert riders_wanted(times, {("/r", "d", "m:g"): 2}, {}) == {}
+    times.add(KEY, 0.0)
+    for _ in range(100):
+        times.add(KEY, 0.00001)
+    assert riders_wanted(times, {KEY: 2}, {}) == {"/r|d|m:f": MAX_RIDERS}
+
+
+# -- settlements
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "left", "policy", "retry_ms"),
+    [
+        ("failed", "ValueError", 3, {}, 5000),
+        ("failed", "ValueError", 2, {}, 10000),
+        ("failed", "ValueError", 1, {"max": 3}, 20000),
+        ("failed", "ValueError", 0, {}, -1),
+        ("failed", "ValueError", 3, {"on": ["KeyError"]}, -1),
+        ("failed", "KeyError", 3, {"on": ["KeyError"]}, 5000),
+        ("failed", "KeyError", 3, {"not_on": ["Exception"]}, -1),
+        ("crashed", "JobCrashed", 0, {}, 0),
+        ("stopped", "Stopped", 3, {}, -1),
+    ],
+)
+def test_when_an_attempt_is_retried(
+    outcome: str, error: str, left: int, policy: dict[str, Any], retry_ms: int
+) -> None:  # W6
+    held = Held.of(claimed(retry=policy, retries_left=left))
+    verdict = settling.of_failure(outcome, error, "text")
+    assert settling.settlement(held, verdict, draw=0.0).retry_ms == retry_ms
+
+
+def test_a_time_out_says_what_to_do() -> None:  # W6
+    held = Held.of(claimed(timeout_s=2.0))
+    error = json.loads(settling.of_time_out(held, 2.05).error)
+    assert error["type"] == "JobTimeout"
+    assert "time limit of 2 s" in error["message"]
+
+
+# -- output
+
+
+@pytest.fixture
+def output() -> Any:
+    file = OutputFile()
+    yield file
+    file.close()
+
+
+def test_output_is_taken_once_and_in_order(output: OutputFile) -> None:  # W5
+    os.write(output.fd, b"before|one")
+    log = JobLog(7, 1000)
+    assert log.take(output, output.size(), 2) == b"on"
+    os.write(output.fd, b" two")
+    assert log.take(output, output.size()) == b"e two"
+    assert log.take(output, output.size()) == b""
+
+
+def test_output_over_the_limit_is_cut_with_a_word(output: OutputFile) -> None:  # W5
+    os.write(output.fd, b"x" * 2000)
+    log = JobLog(0, 500)
+    text = log.take(output, output.size())
+    assert len(text) == 500
+    assert text.endswith(b"sets how much is kept]\n")
+    os.write(output.fd, b"more")
+    assert log.take(output, output.size()) == b""
+
+
+def test_a_job_may_truncate_its_own_output(output: OutputFile) -> None:  # W5
+    os.write(output.fd, b"x" * 100)
+    log = JobLog(0, 500)
+    assert len(log.take(output, output.size())) == 100
+    os.truncate(output.fd, 0)
+    os.write(output.fd, b"new")
+    assert log.take(output, output.size()) == b"new"
+
+
+def test_a_large_file_gives_its_room_back(output: OutputFile) -> None:  # W5
+    chunk = b"x" * 2**20
+    log = JobLog(0, 10**9)
+    for _ in range(3):
+        while not output.over_limit(output.size()):
+            os.write(output.fd, chunk)
+        size = output.size()
+        log.take(output, size)
+        output.free(size)
+        assert os.fstat(output.fd).st_blocks * 512 <= FILE_LIMIT
+    os.write(output.fd, b"tail")
+    assert log.take(output, output.size()) == b"tail"
+    output.reset()
+    assert output.size() == 0
+
+
+# -- the shared page
+
+
+def test_an_order_is_run_or_taken_back_but_not_both() -> None:  # Q6
+    page, fd = SharedPage.create()
+    theirs = SharedPage(fd)
+    os.close(fd)
+    total, ran, taken = 3000, [], []
+
+    def slot() -> None:
+        for seq in range(1, total + 1):
+            theirs.begin(seq, seq, 0)
+            if seq >= theirs.fence:
+                ran.append(seq)
+
+    thread = threading.Thread(target=slot)
+    thread.start()
+    while not page.started:
+        pass
+    page.fence = total + 1
+    started = page.started
+    taken = range(started + 1, total + 1)
+    thread.join()
+    assert not set(ran) & set(taken)
+    assert len(ran) >= started - 1
+    page.close()
+    theirs.close()
+
+
+# -- functions
+
+
+def test_functions_are_found_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # W2
+    (tmp_path / "found_here.py").write_text(
+        "class A:\n    @staticmethod\n    def b():\n        return 1\nx = 1\nimport missing_thing\n"
+        .replace("import missing_thing\n", "")
+    )
+    (tmp_path / "lacks.py").write_text("import missing_thing\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    functions = Functions()
+    assert functions.find("found_here:A.b")() == 1
+    assert functions.find("found_here:A.b") is functions.find("found_here:A.b")
+    for run_, why in (("found_here:c", "has no 'c'"), ("found_here:x", "is a int"), ("gone:f", "no module")):
+        with pytest.raises(CodeMissing, match=why):
+            functions.find(run_)
+    with pytest.raises(ModuleNotFoundError, match="missing_thing"):
+        functions.find("lacks:f")
+
+
+def test_a_custom_fan_in_calls_its_function() -> None:  # F6
+    found = custom("builtins:sum", [1, 2, 3], "custom", "train")
+    assert found == {
+        "aggregated_result": 6,
+        "strategy": "custom",
+        "input_count": 3,
+        "source_job_id": "train",
+    }
+
+
+def test_a_command_that_fails_quotes_its_last_lines(capfd: pytest.CaptureFixture[str]) -> None:  # W2
+    with pytest.raises(CommandFailed) as caught:
+        run("echo out; echo err >&2; exit 3")
+    assert "exit code 3" in str(caught.value)
+    assert "err" in str(caught.value)
+    with pytest.raises(CommandFailed, match="signal 9"):
+        run("kill -9 $$")
+    assert capfd.readouterr().out == "out\n"
+
+
+def test_a_command_is_not_waited_for_beyond_its_end() -> None:  # W2
+    done = run("sleep 300 & echo $!; echo $PENSTOCK_CONFIG", lr=0.1)
+    pid, config = done["stdout"].split("\n", 1)
+    assert json.loads(config) == {"lr": 0.1}
+    os.kill(int(pid), signal.SIGKILL)
+
+
+# -- references
+
+
+def test_references_are_filled_and_forgotten() -> None:  # W4
+    references = References(limit_bytes=10)
+    assert references.missing("x", ("a", "b")) == ["a", "b"]
+    references.add("x", {"a": b'{"v": [1, 2.5]}', "b": b"broken"})
+    assert references.missing("x", ("a", "b")) == ["b"]
+    filled = references.fill("x", ("a",), b'{"k": "${jobs.a.result.v}"}')
+    assert json.loads(filled) == {"k": [1, 2.5]}
+    with pytest.raises(InputError):
+        references.fill("x", ("b",), b'{"k": "${jobs.b.result}"}')
+    references.trim()
+    assert references.missing("x", ("a",)) == ["a"]
+
+
+# -- devices and options
+
+
+def test_devices_are_given_once() -> None:  # Q3
+    devices = Devices(["4", "6"])
+    assert devices.take(1) == ("4",)
+    assert devices.take(2) is None
+    assert devices.take(1) == ("6",)
+    devices.give_back(("4",))
+    assert devices.take(1) == ("4",)
+    assert devices.take(0) == ()
+
+
+def test_options_come_from_flags_or_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:  # Q4
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
+    chosen = options(
+        name="n", capabilities="ssd, CPU", concurrency="3", cpus=4, gpus=2, ram="1.5GiB"
+    )
+    assert chosen.capabilities == ("cpu", "ssd")
+    assert chosen.gpus == ("GPU-a", "GPU-b")
+    assert chosen.ram == 3 * 2**29
+    assert Options.load(chosen.dump()) == chosen
+    found = options(gpus=1)
+    assert found.capabilities == ("cpu", "gpu")
+    assert found.concurrency == max(1, int(found.cpus))
+    assert found.name != options().name
+    assert found.totals["gpus"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "given", [{"name": "a:b"}, {"concurrency": "0"}, {"cpus": 0}, {"ram": "x"}, {"capabilities": "a b"}]
+)
+def test_bad_options_are_refused(given: dict[str, Any]) -> None:  # Q4
+    with pytest.raises(InputError):
+        options(**given)
+
+
+# -- waiting
+
+
+def test_the_first_and_the_last_waiter_count() -> None:  # Q3
+    told: deque[bool] = deque()
+    with context.waiting():
+        assert not told
+    context.enter(context.Ctx("x-a", "x", "a", 1, "n"), told.append)
+    assert context.current() is not None
+    with context.waiting(), context.waiting():
+        assert list(told) == [True]
+    assert list(told) == [True, False]
+    context.enter(None)
+    assert context.current() is None
+
+
+# -- the loop and the process tree
+
+
+def test_the_loop_calls_for_descriptors_timers_and_signals() -> None:  # Q4
+    loop, calls = Loop(), []
+    ours, theirs = socket.socketpair()
+    loop.watch(ours.fileno(), READ, lambda _: calls.append(ours.recv(9).decode()))
+    loop.on_signal(signal.SIGUSR1, lambda: calls.append("signal"))
+    loop.call_in(60, lambda: calls.append("never")).cancel()
+    loop.call_in(0.01, lambda: calls.append("timer"))
+    theirs.send(b"data")
+    os.kill(os.getpid(), signal.SIGUSR1)
+    while len(calls) < 3:
+        loop.turn()
+    assert sorted(calls) == ["data", "signal", "timer"]
+    loop.close()
+    ours.close()
+    theirs.close()
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+def test_a_process_tree_is_found_and_ended() -> None:  # Q11
+    import subprocess
+
+    shell = subprocess.Popen(["/bin/sh", "-c", "(sleep 600; true) & sleep 600; true"])
+    while len(descendants(shell.pid)) < 3:
+        pass
+    below = descendants(shell.pid)
+    assert set(children(shell.pid)) < set(below)
+    assert shell.pid in children(os.getpid())
+    while not kill_all(lambda: [*below, shell.pid]):
+        pass
+    assert not any(is_alive(pid) for pid in (*below, shell.pid))
+    shell.wait()
+    assert children(shell.pid) == []
