@@ -23,12 +23,14 @@ class CommandFailed(PenstockError):
 def run(command: str | list[str], **config: Any) -> dict[str, Any]:
     """Runs `command`: text by /bin/sh, a list as its arguments, as they are.
 
-    What else the job's config holds is in the command's environment as JSON, in
+    What else the job's config holds is in the command's environment: each value under
+    its key (text as it is, anything else as JSON), and all of it as JSON in
     PENSTOCK_CONFIG. Output goes to the job's log; the result is the exit code and
     the last 64 KiB of stdout. Raises CommandFailed with the code and the last lines.
     """
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else [str(a) for a in command]
-    environment = {**os.environ, "PENSTOCK_CONFIG": json.dumps(config)}
+    values = {key: v if isinstance(v, str) else json.dumps(v) for key, v in config.items()}
+    environment = {**os.environ, **values, "PENSTOCK_CONFIG": json.dumps(config)}
     with subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from ..handlers import FAN_OUT, normalise_type
 from . import spelling
 from .fields import identifier
 from .models import Job
-from .placeholders import Malformed, bind, lookup, placeholders, substitute
+from .placeholders import Malformed, Placeholder, bind, lookup, placeholders, substitute
 from .places import Mark, Path, Places, Problem
 from .wording import problems_of, short
 
@@ -93,8 +93,11 @@ def bind_early(
     bound: dict[Any, Any] = {}
     for field, value in fields.items():
         found = list(_placeholder_faults(value, params, (*path, field), field in late))
-        problems += found
         keep, names = field in late, {"params": params}
+        if field == "command" and isinstance(value, str):
+            found = list(_shell_faults(value, (*path, field)))
+            keep = keep and not found
+        problems += found
         if found:
             bound |= {field: value} if keep else {}
             continue
@@ -222,6 +225,18 @@ def _without_inherited(found: list[Problem]) -> list[Problem]:
         for path, message in found
         if path[2:3] != ("template",) or (path[3:], message) not in own
     ]
+
+
+def _shell_faults(command: str, path: Path) -> Iterator[Problem]:
+    """A value inserted into a line for the shell would be run as code."""
+    for where, found in placeholders(command, path):
+        shown = found.text if isinstance(found, Placeholder) else "${"
+        yield (
+            where,
+            f"{shown} cannot stand in a command for the shell, where values would run as code; give"
+            ' the value in config and write "$NAME", or write the command as a list ($${ is a'
+            " literal ${)",
+        )
 
 
 def _placeholder_faults(

@@ -42,7 +42,7 @@ def problems(jobs: dict[str, Any], **top: Any) -> list[str]:
     "jobs",
     [
         {"a": RUN},
-        {"a": {"command": "echo ${params.x} $${HOME}"}},
+        {"a": {"command": "echo $${HOME}"}, "b": {"command": ["echo", "${params.x}"]}},
         {"a": {"type": "train"}},
         {"a": {"type": "train", "run": "m:f"}},
         {"f": FAN_OUT, "g": FAN_IN},
@@ -190,7 +190,7 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
             {"f": FAN_OUT, "a": RUN | {"config": {"x": "${jobs.f_0_v_1.result}"}}},
             "jobs.a.config.x: ${jobs.f_0_v_1.result}: no job 'f_0_v_1'",
         ),
-        ({"a": {"command": "echo ${HOME}"}}, "jobs.a.command: ${HOME} names nothing"),
+        ({"a": {"command": "echo ${HOME}"}}, "jobs.a.command: ${HOME} cannot stand in a command"),
         (
             {"a": RUN | {"name": "${jobs.a.result}"}},
             "jobs.a.name: ${jobs.a.result} cannot stand here",
