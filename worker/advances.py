@@ -73,6 +73,7 @@ class Advances:
         self._claims = 0
         self._pending: deque[tuple[Settlement, int]] = deque()
         self._alone = False
+        self._to_announce = False
 
     @property
     def waiting(self) -> bool:
@@ -83,6 +84,10 @@ class Advances:
         """To be sent with the next advance."""
         self._pending.append((settlement, 0))
 
+    def drain(self) -> None:
+        """No more is asked for; Redis is told, so that it wakes others."""
+        self.draining = self._to_announce = True
+
     def start_over(self) -> None:
         """A new incarnation."""
         self._pending.clear()
@@ -91,7 +96,7 @@ class Advances:
     def send(self) -> bool:
         """Sends an advance, if there is something to settle or to ask for."""
         lanes = 0 if self.draining else self._claimant.lanes()
-        if not self._pending and not (self.hungry and lanes):
+        if not (self._pending or self._to_announce or (self.hungry and lanes)):
             return False
         self._send(lanes, 0)
         return True
@@ -99,7 +104,7 @@ class Advances:
     def _send(self, lanes: int, coming: int) -> None:
         batch = self._next_settlements()
         self._claims += 1
-        self.hungry = False
+        self.hungry = self._to_announce = False
         request = self._store.advance_request(
             self._sender.node,
             self._sender.incarnation,

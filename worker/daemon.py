@@ -8,7 +8,6 @@ concerns jobs, is ours.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -17,42 +16,38 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from importlib import metadata
 
 import redis
-from rq.command import PUBSUB_CHANNEL_TEMPLATE, handle_command
-from rq.utils import as_text, now
-from rq.worker import BaseWorker
 
-from .. import __version__
 from ..common.errors import InputError, PenstockError, RedisUnavailable
 from ..common.jobs import Beaten, NodeInfo
 from ..common.settings import Settings
 from ..common.state import keys
 from ..common.state.connection import connect
-from ..common.state.scripts import Limits
 from ..common.state.store import Store
 from . import settling
 from .exchange import Exchange
 from .held import Held, Verdict
+from .lanes import Plan
 from .lines import ChannelLine, CommandLine, InboxLine
 from .loop import Loop
-from .options import Options
-from .pool import Plan, Pool
-from .slot import become_subreaper, tie_to_parent
+from .options import Options, limits_of
+from .parentage import become_subreaper, tie_to_parent
+from .pool import Pool
+from .rqworker import RqWorker, name_taken
 
 log = logging.getLogger("penstock.worker")
 
-#: RQ's hash of this worker is refreshed so often, in seconds, and lives this long without.
+#: RQ's hash of this worker is refreshed so often, in seconds.
 RQ_REFRESH_S = 30.0
-RQ_TTL_S = 60
 #: Calls that must be made at once (to register, to leave) wait so long, in seconds.
 REPLY_S = 2.0
 #: After this many seconds processes that will not die no longer hold up the exit.
 EXIT_S = 10.0
 
 
-class Daemon(BaseWorker):
+class Daemon(RqWorker):
     """One node. `run` returns the exit code."""
 
     def __init__(
@@ -65,17 +60,8 @@ class Daemon(BaseWorker):
         self._incarnation = ""
         self._next_incarnation = incarnation
         client = connect(url, name=f"penstock:{options.name}", reply_timeout_s=REPLY_S)
-        super().__init__(
-            [f"{class_}.p5" for class_ in ("any", *options.capabilities)],
-            name=options.name,
-            connection=client,
-            worker_ttl=RQ_TTL_S,
-        )
-        self.log = log
-        limits = Limits(
-            max_crashes=settings.max_crashes, log_limit_bytes=int(settings.log_limit_bytes)
-        )
-        self._store = Store(client, limits)
+        super().__init__(options.name, options.capabilities, client)
+        self._store = Store(client, limits_of(settings))
         self._loop = Loop()
         self._commands = CommandLine(self._loop, client)
         self._pool = Pool(self._loop, self._plan(url), self)
@@ -83,8 +69,8 @@ class Daemon(BaseWorker):
         up = lambda: self._commands.connected  # noqa: E731
         inbox = keys.node_inbox(options.name)
         self._inbox = InboxLine(self._loop, client, up, inbox, self._take_message)
-        channel = PUBSUB_CHANNEL_TEMPLATE % options.name
-        self._channel = ChannelLine(self._loop, client, up, channel, self._take_rq_command)
+        channel = self.pubsub_channel_name
+        self._channel = ChannelLine(self._loop, client, up, channel, self.take_rq_command)
         self._starting_over = False
         self._retry_at = 0.0
         self._stop_at: float | None = None
@@ -118,7 +104,7 @@ class Daemon(BaseWorker):
             line.open()
         self._pool.warm()
         self._heart()
-        self._refresh_rq()
+        self._refresh()
         while not self._over():
             self._loop.turn()
             if self._starting_over:
@@ -130,7 +116,7 @@ class Daemon(BaseWorker):
 
     def _begin(self) -> None:
         """Registers, with RQ and with us."""
-        self._check_name()
+        self.take_name()
         try:
             self.register_birth()  # type: ignore[no-untyped-call]
             self._register()
@@ -149,22 +135,13 @@ class Daemon(BaseWorker):
             concurrency=self._options.concurrency,
             resources=self._options.totals,
             timeout_s=self._settings.node_timeout_s,
-            version=__version__,
+            version=metadata.version("penstock"),
         )
         if self._store.register(info) == "TAKEN":
-            raise InputError(_name_taken(self.name, "another host"))
+            raise InputError(name_taken(self.name, "another host"))
         self._incarnation = incarnation
         self._exchange.start_over(incarnation)
         log.info("event=node_registered node=%s incarnation=%s", self.name, incarnation)
-
-    def _check_name(self) -> None:
-        """A worker of this name that lives on this host is another one; a dead one is replaced."""
-        key = keys.rq_worker(self.name)
-        raw: list[Any] = self.connection.hmget(key, "pid", "hostname", "death")
-        pid, hostname, death = (as_text(value) if value else "" for value in raw)
-        if pid and not death and hostname == socket.gethostname() and _is_worker(int(pid)):
-            raise InputError(_name_taken(self.name, f"pid {pid}"))
-        self.connection.delete(key)
 
     def _over(self) -> bool:
         if self._stop_at is None:
@@ -206,7 +183,7 @@ class Daemon(BaseWorker):
         self._loop.call_in(patience_s, lambda: None)
 
     def _drain(self) -> None:
-        self._exchange.advances.draining = True
+        self._exchange.advances.drain()
         self._pool.drain()
         self._exchange.beat("draining")
 
@@ -288,7 +265,7 @@ class Daemon(BaseWorker):
         return self._pool.room()
 
     def free(self) -> dict[str, float]:
-        return self._pool.free()
+        return self._pool.lanes.free()
 
     def riders(self, coming: int) -> dict[str, int]:
         return self._pool.riders(coming)
@@ -302,14 +279,14 @@ class Daemon(BaseWorker):
     def withdraw(self, held: Held) -> bool:
         return self._pool.withdraw(held)
 
-    # -- messages
+    # -- messages, from Redis and from RQ's tools
 
     def _take_message(self, message: str) -> None:
         word, *rest = message.split()
         if word == "wake":
             self._exchange.advances.hungry = True
         elif word == "stop" and len(rest) == 2:
-            self._stop_job(rest[0], rest[1])
+            self.stop_job(rest[0], rest[1])
         elif word == "drain":
             self._drain()
         elif word == "shutdown":
@@ -317,71 +294,24 @@ class Daemon(BaseWorker):
         else:
             log.warning("event=message_unknown message=%r", message)
 
-    def _stop_job(self, job: str, claim: str = "") -> None:
+    def stop_job(self, job: str, claim: str = "") -> None:
         for held in list(self._exchange.held.values()):
             if held.token.job == job and claim in ("", held.token.claim):
-                self._pool.stop(
-                    held, settling.of_failure("stopped", "Stopped", "stopped on request")
-                )
+                stopped = settling.of_failure("stopped", "Stopped", "stopped on request")
+                self._pool.stop(held, stopped)
 
-    def _take_rq_command(self, data: bytes) -> None:
-        """RQ's own commands, as `rq` and its dashboards send them."""
-        try:
-            payload = json.loads(data)
-            if payload.get("command") in ("stop-job", "stop-execution"):
-                self._stop_job(str(payload.get("job_id", "")))
-            else:
-                handle_command(self, payload)
-        except Exception as error:  # whoever may publish can send anything
-            log.warning("event=command_unreadable reason=%r", str(error))
+    def running_pids(self) -> list[int]:
+        lanes = [lane for lane, _ in self._pool.lanes.running()]
+        return [lane.process.pid for lane in lanes if lane.process is not None]
 
-    # -- what RQ's worker would do in its own way
+    def kill_running(self, why: str) -> None:
+        for lane, held in list(self._pool.lanes.running()):
+            lane.doom(held, settling.of_failure("crashed", "JobKilled", why))
 
-    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
-        return connection  # its time-outs are ours
-
-    @property
-    def horse_pid(self) -> int:
-        """The process of a running job, 0 if none runs."""
-        for lane, _ in self._pool.running():
-            if lane.process is not None:
-                return lane.process.pid
-        return 0
-
-    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        """RQ's kill-horse: ends the processes of all running jobs."""
-        for lane, held in list(self._pool.running()):
-            killed = settling.of_failure(
-                "crashed", "JobKilled", "killed by RQ's kill-horse command"
-            )
-            lane.doom(held, killed)
-
-    def _refresh_rq(self) -> None:
-        """Keeps RQ's hash alive, and whole if it was lost."""
-        self._loop.call_in(RQ_REFRESH_S, self._refresh_rq)
-        self.last_heartbeat = now()
-        fields: dict[str, Any] = {**self.serialize(), "state": _rq_state(self._state_word())}
-        pairs = [str(item) for pair in fields.items() for item in pair]
-        self._exchange.plain("HSET", self.key, *pairs)
-        self._exchange.plain("EXPIRE", self.key, RQ_TTL_S + 60)
-        self._exchange.plain("SADD", self.redis_workers_keys, self.key)
-
-
-def _rq_state(word: str) -> str:
-    return "busy" if word == "draining" else word
-
-
-def _name_taken(name: str, where: str) -> str:
-    return f"a worker named {name} runs already ({where}); choose another --name, or stop that one"
-
-
-def _is_worker(pid: int) -> bool:
-    """Is this a living daemon of ours? Its pid may have passed to another program."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"penstock.worker.daemon" in file.read() and pid != os.getpid()
-    except OSError:
-        return False
+    def _refresh(self) -> None:
+        self._loop.call_in(RQ_REFRESH_S, self._refresh)
+        for command in self.refresh_commands(self._state_word()):
+            self._exchange.plain(*command)
 
 
 def main(argv: Sequence[str]) -> int:

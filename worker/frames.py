@@ -41,7 +41,7 @@ class Run(msgspec.Struct, array_like=True, tag="run"):
 
 
 class Ended(msgspec.Struct, array_like=True, tag="ended"):
-    """From a slot: an order ran. Times: wall clock in ms, `run_us` monotonic.
+    """From a slot: an order ran. Times: wall clock in ms; `run_us` without the import.
 
     The output lies in the slot's file from `log_from` to `log_to`. `dirty`: the
     job left processes behind, the slot takes no further order.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from ..common.errors import CodeMissing
@@ -72,10 +71,8 @@ class Functions:
 def call(function: Callable[..., Any], *args: Any, **config: Any) -> Any:
     """The function's value; a coroutine is run to its end in an event loop of its own."""
     value = function(*args, **config)
-    if inspect.iscoroutine(value):
-        return asyncio.run(_wait_for(value))
+    if isinstance(value, CoroutineType):
+        import asyncio  # slow to import, and most jobs do without
+
+        return asyncio.run(value)
     return value
-
-
-async def _wait_for(value: Awaitable[Any]) -> Any:
-    return await value

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..common.jobs import Claimed, Token
 from .batches import Key
+from .frames import Order
 from .output import JobLog
 
 
@@ -35,6 +36,20 @@ class Held:
     def binding(self) -> tuple[str, str]:
         """The code that a slot must have loaded to run it."""
         return self.key[0], self.key[1]
+
+    def order(self, seq: int) -> Order:
+        """What a slot is told to run; its configuration must be complete."""
+        claimed = self.claimed
+        assert self.config is not None
+        return Order(
+            seq=seq,
+            job=claimed.token.job,
+            execution=claimed.execution,
+            name=claimed.name,
+            attempt=claimed.token.attempt,
+            run=claimed.run,
+            config=self.config,
+        )
 
     @property
     def gpus(self) -> int:

@@ -20,6 +20,8 @@ SHIP_S = 0.3
 SHIP_BYTES = 128 * 1024
 #: A slot that takes longer to come up is ended, in seconds.
 START_S = 60.0
+#: One that is up and begins nothing for so long, too.
+BEGIN_S = 10.0
 #: An idle slot's output file is emptied when it is larger.
 _TIDY_BYTES = 1024 * 1024
 
@@ -115,8 +117,7 @@ class Lane:
         self._ending = Ending(self.process.pid)
         revoked = self.revoke()
         self._step()
-        if revoked:
-            self._owner.displaced(revoked)
+        self._owner.displaced(revoked)
 
     def doom(self, held: Held, verdict: Verdict | None) -> None:
         """Ends the process because of the job that it runs, and settles that so."""
@@ -136,7 +137,7 @@ class Lane:
         for held in batch:
             process.last_seq += 1
             self.window[process.last_seq] = held
-            orders.append(_order(process.last_seq, held))
+            orders.append(held.order(process.last_seq))
         process.send(frames.Run(orders))
         self._watch_socket(process)
 
@@ -165,15 +166,12 @@ class Lane:
         process = self.process
         if process is None or self._ending is not None or not self.window:
             return
-        if not process.page.up and time.monotonic() - process.born > START_S:
-            self._owner.start_failed(f"no word from the slot for {START_S:g} s")
-            self.end()
-            return
         started = process.page.started
         if started > next(iter(self.window)):  # results wait for a bell that is not rung
             self._receive()
         running = self.running()
-        if running is None:
+        if self._ending is not None or running is None:
+            self._look_for_life(process)
             return
         held, run_s = running
         if run_s > PATIENCE_S:
@@ -183,13 +181,23 @@ class Lane:
             return
         self._look_at_output(process, started, held)
 
+    def _look_for_life(self, process: SlotProcess) -> None:
+        """A slot that does not begin what it was given, because it hangs or was stopped, ends."""
+        if self._ending is not None or not self.window:
+            return
+        silent_s = time.monotonic() - max(process.heard, process.told)
+        if not process.page.up and silent_s > START_S:
+            self._owner.start_failed(f"no word from the slot for {START_S:g} s")
+            self.end()
+        elif process.page.up and process.page.started < min(self.window) and silent_s > BEGIN_S:
+            self.end()
+
     def _be_stuck(self, held: Held, run_s: float) -> None:
-        self.stuck = True
-        if len(self.window) > 1:
+        """The job takes its time: what would run after it goes elsewhere."""
+        if not self.stuck:
+            self.stuck = True
             self._owner.times.add(held.key, run_s)
-            revoked = self.revoke()
-            if revoked:
-                self._owner.displaced(revoked)
+            self._owner.displaced(self.revoke())
 
     def _look_at_output(self, process: SlotProcess, seq: int, held: Held) -> None:
         output, page = process.output, process.page
@@ -274,9 +282,7 @@ class Lane:
         self.waiting = held.waiting = message.waiting
         self._owner.waits(held, message.waiting)
         if message.waiting:
-            revoked = self.revoke()
-            if revoked:
-                self._owner.displaced(revoked)
+            self._owner.displaced(self.revoke())
 
     def _on_exit(self) -> None:
         process = self.process
@@ -294,8 +300,7 @@ class Lane:
         left = list(self.window.values())
         self.window.clear()
         self.waiting = self.stuck = False
-        if left:
-            self._owner.displaced(left)
+        self._owner.displaced(left)
         self._step()
 
     def _judge(self, process: SlotProcess, code: int, asked: bool) -> None:
@@ -335,17 +340,3 @@ class Lane:
         for held, verdict in verdicts:
             self._owner.settled(held, verdict)
         self._owner.moved(self)
-
-
-def _order(seq: int, held: Held) -> frames.Order:
-    claimed = held.claimed
-    assert held.config is not None
-    return frames.Order(
-        seq=seq,
-        job=claimed.token.job,
-        execution=claimed.execution,
-        name=claimed.name,
-        attempt=claimed.token.attempt,
-        run=claimed.run,
-        config=held.config,
-    )

@@ -7,15 +7,14 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from .batches import Key, RunTimes, riders_wanted
-from .devices import Devices
 from .held import Held, Verdict
 from .isolation import children, reap
 from .lane import Lane
+from .lanes import Lanes, Plan
 from .loop import Loop, Timer
 
 log = logging.getLogger("penstock.worker")
@@ -47,31 +46,17 @@ class Sink(Protocol):
         """A lane became free."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a node offers. `totals` are resources by name; `gpus` the devices' names."""
-
-    concurrency: int
-    totals: Mapping[str, float]
-    gpus: tuple[str, ...]
-    environment: Mapping[str, str]
-    result_limit: int
-    log_limit: int
-
-
 class Pool:
     """All lanes of the node. A lane has work, or is idle with a warm process."""
 
     def __init__(self, loop: Loop, plan: Plan, sink: Sink) -> None:
         self.times = RunTimes()
-        self.lanes: list[Lane] = []
+        self.lanes = Lanes(loop, plan)
         self.draining = False
         self._loop = loop
-        self._plan = plan
+        self._concurrency = plan.concurrency
         self._sink = sink
-        self._devices = Devices(plan.gpus)
         self._backlog: dict[Key, deque[Held]] = {}
-        self._share = min(1.0, plan.totals.get("cpus", 1.0) / plan.concurrency)
         self._tick_timer: Timer | None = None
         self._tick_s = 0.0
         self._broken_till = 0.0
@@ -83,19 +68,7 @@ class Pool:
         """Lanes that could be given work now."""
         if self.draining or time.monotonic() < self._broken_till:
             return 0
-        working = sum(
-            (lane.busy or lane.ending) and not (lane.waiting or lane.retired) for lane in self.lanes
-        )
-        return max(0, self._plan.concurrency - working)
-
-    def free(self) -> dict[str, float]:
-        """Resources that nothing here takes, by name."""
-        left = {**self._plan.totals, "slots": float(self._plan.concurrency)}
-        for lane in self.lanes:
-            for name, amount in lane.charge.items():
-                if not (lane.waiting and name in ("cpus", "slots")):
-                    left[name] = left.get(name, 0.0) - amount
-        return {name: max(0.0, amount) for name, amount in left.items()}
+        return self.lanes.room()
 
     def riders(self, coming: int) -> dict[str, int]:
         """Jobs to claim ahead, by function, when `coming` more are on their way."""
@@ -121,13 +94,6 @@ class Pool:
     def living(self) -> bool:
         """A slot, or something of one, is yet there."""
         return any(lane.process is not None for lane in self.lanes)
-
-    def running(self) -> Iterable[tuple[Lane, Held]]:
-        """The running attempts with their lanes."""
-        for lane in list(self.lanes):
-            running = lane.running()
-            if running is not None:
-                yield lane, running[0]
 
     # -- work comes, and is taken away
 
@@ -170,7 +136,7 @@ class Pool:
         if self.withdraw(held):
             self._sink.settled(held, verdict)
             return
-        for lane, running in self.running():
+        for lane, running in self.lanes.running():
             if running is held:
                 lane.doom(held, verdict)
 
@@ -180,7 +146,7 @@ class Pool:
         backlog, self._backlog = self._backlog, {}
         for held in itertools.chain(*backlog.values()):
             self._sink.hand_back(held)
-        for lane in list(self.lanes):
+        for lane in self.lanes:
             todo, lane.todo = lane.todo, deque()
             self.displaced([*lane.revoke(), *todo])
             self.moved(lane)
@@ -190,7 +156,7 @@ class Pool:
         backlog, self._backlog = self._backlog, {}
         for held in itertools.chain(*backlog.values()):
             self._sink.settled(held, None)
-        for lane in list(self.lanes):
+        for lane in self.lanes:
             waiting = [*lane.revoke(), *lane.todo]
             lane.todo.clear()
             for held in waiting:
@@ -200,14 +166,14 @@ class Pool:
                 lane.doom(running[0], None)
             else:
                 lane.end()
+            self.moved(lane)
 
     # -- lanes
 
     def warm(self) -> None:
         """Starts the idle lanes, one after another."""
-        if len(self.lanes) < self._plan.concurrency and not self.draining:
-            lane = self._new_lane()
-            self._start(lane)
+        if len(self.lanes) < self._concurrency and not self.draining:
+            self._start(self.lanes.add(self))
             self._loop.call_in(WARM_S, self.warm)
 
     def settled(self, held: Held, verdict: Verdict | None) -> None:
@@ -226,15 +192,18 @@ class Pool:
 
     def displaced(self, displaced: list[Held]) -> None:
         """From a lane: these go to another lane, or back to their queues."""
-        for held in reversed(displaced):
+        stay = []
+        for held in displaced:
             if self._serves(held.key) and not self.draining:
-                self._backlog.setdefault(held.key, deque()).appendleft(held)
+                stay.append(held)
             else:
                 self._place(held)
+        for held in reversed(stay):
+            self._backlog.setdefault(held.key, deque()).appendleft(held)
         for key in [key for key in self._backlog if not self._serves(key)]:
             for held in self._backlog.pop(key):
                 self._place(held)
-        for key in {held.key for held in displaced}:
+        for key in {held.key for held in stay}:
             self._feed_key(key)
 
     def start_failed(self, why: str) -> None:
@@ -252,7 +221,7 @@ class Pool:
 
     def reap(self) -> set[int]:
         """Collects ended processes that were no slots; the pids of the slots."""
-        slots = {lane.process.pid for lane in self.lanes if lane.process is not None}
+        slots = self.lanes.slots()
         reap(slots)
         return slots
 
@@ -265,80 +234,30 @@ class Pool:
         if lane.devices and lane.process is not None:
             lane.end()  # a process that used a GPU serves one job only
             return
-        self._release(lane)
-        self._retire(lane)
+        self.lanes.release(lane)
         self._sink.room()
-
-    def _release(self, lane: Lane) -> None:
-        """What an idle lane took of the node is free again."""
-        self._devices.give_back(lane.devices)
-        lane.devices = ()
-        lane.charge = {}
-
-    def _retire(self, lane: Lane) -> None:
-        """Ends an idle lane that was only there while another one waited."""
-        waiting = sum(other.waiting for other in self.lanes)
-        if len(self.lanes) - waiting > self._plan.concurrency:
-            lane.retired = True
-        if lane.retired and lane.process is not None:
-            lane.end()
-        elif lane.retired and lane in self.lanes:
-            self.lanes.remove(lane)
 
     def _serves(self, key: Key) -> bool:
         return any(lane.key == key and lane.brisk and lane.busy for lane in self.lanes)
 
     def _place(self, held: Held) -> None:
         """Gives an attempt a lane of its own, or hands it back."""
-        charge = self._charge(held)
-        free = self.free()
-        fits = all(amount <= free.get(name, 0.0) + 1e-9 for name, amount in charge.items())
-        lane = self._idle_lane(held) if fits and self.room() > 0 else None
-        devices = self._devices.take(held.gpus) if lane is not None else None
-        if lane is None or devices is None:
+        lane = self.lanes.assign(held, self) if self.room() else None
+        if lane is None:
             self._sink.hand_back(held)
-            return
-        lane.todo.append(held)
-        lane.key, lane.charge, lane.devices = held.key, charge, devices
-        self._feed(lane)
-
-    def _charge(self, held: Held) -> dict[str, float]:
-        return {"cpus": self._share, **held.claimed.needs, "slots": 1.0}
-
-    def _idle_lane(self, held: Held) -> Lane:
-        """The idle lane that suits best: its code loaded, then none loaded, then any."""
-        idle = [lane for lane in self.lanes if not lane.busy and lane.brisk]
-        if held.gpus:
-            return next((lane for lane in idle if lane.process is None), None) or (
-                idle[0] if idle else self._new_lane()
-            )
-        loaded = {lane: lane.process.binding for lane in idle if lane.process is not None}
-        for wanted in (held.binding, None):
-            for lane, binding in loaded.items():
-                if binding == wanted:
-                    return lane
-        if len(self.lanes) < self._plan.concurrency or not idle:
-            return self._new_lane()
-        return idle[0]
-
-    def _new_lane(self) -> Lane:
-        lane = Lane(self._loop, self, (self._plan.result_limit, self._plan.log_limit))
-        self.lanes.append(lane)
-        return lane
+        else:
+            self._feed(lane)
 
     def _start(self, lane: Lane) -> bool:
-        environment = dict(self._plan.environment)
-        if self._plan.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(lane.devices)
         try:
-            lane.start(environment)
+            self.lanes.start(lane)
         except OSError as error:
             self.start_failed(str(error))
             return False
         return True
 
     def _feed_key(self, key: Key) -> None:
-        for lane in list(self.lanes):
+        for lane in self.lanes:
             if lane.key == key and lane.busy:
                 self._feed(lane)
 
@@ -361,7 +280,7 @@ class Pool:
             lane.todo.extendleft(reversed(batch))
             if lane.process is None:  # none can be started
                 todo, lane.todo = lane.todo, deque()
-                self._release(lane)
+                self.lanes.release(lane)
                 self.displaced(list(todo))
             return
         lane.send(batch)
@@ -405,7 +324,7 @@ class Pool:
 
     def _tick(self) -> None:
         self._tick_timer = None
-        for lane in list(self.lanes):
+        for lane in self.lanes:
             if lane.window:
                 lane.tick()
                 self.moved(lane)

@@ -27,7 +27,8 @@ class SlotProcess:
     def __init__(
         self, environment: Mapping[str, str], result_limit: int, devices: tuple[str, ...] = ()
     ) -> None:
-        self.born = time.monotonic()
+        #: When it was last given something, and when it last said something.
+        self.told = self.heard = time.monotonic()
         self.devices = devices
         self.binding: tuple[str, str] | None = None
         self.last_seq = 0
@@ -69,6 +70,7 @@ class SlotProcess:
 
     def send(self, message: frames.ToSlot) -> None:
         """Sends a message, or as much of it as the socket takes now."""
+        self.told = time.monotonic()
         self._unsent += frames.pack(message)
         self.flush()
 
@@ -101,6 +103,7 @@ class SlotProcess:
                 data = b""
             if not data:
                 return messages
+            self.heard = time.monotonic()
             messages += self._unpacker.feed(data)
             if len(data) < _READ:
                 return messages

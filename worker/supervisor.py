@@ -26,8 +26,8 @@ from ..common.state.connection import check, connect
 from ..common.state.store import Store
 from .isolation import descendants, kill_all, reap
 from .loop import READ, Loop
-from .options import Options, options
-from .slot import become_subreaper
+from .options import Options, limits_of, options
+from .parentage import become_subreaper
 
 log = logging.getLogger("penstock.worker")
 
@@ -39,6 +39,8 @@ STEADY_S = 10.0
 REPEAT_S = 0.5
 #: How often and how long apart it is tried to tell Redis of a death.
 LEAVE_TRIES, LEAVE_S = 3, 0.5
+#: A process that cannot be killed (it hangs in the kernel) is waited for so long, in seconds.
+CLEAN_S = 10.0
 #: Exit codes of a daemon that would end the same way again.
 _FINAL = (0, 2)
 
@@ -46,8 +48,9 @@ _FINAL = (0, 2)
 class Supervisor:
     """Keeps one daemon alive. `run` returns the exit code."""
 
-    def __init__(self, chosen: Options, url: str) -> None:
+    def __init__(self, chosen: Options, settings: Settings, url: str) -> None:
         self._options = chosen
+        self._settings = settings
         self._url = url
         self._loop = Loop()
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -125,7 +128,9 @@ class Supervisor:
                 self._url, name=f"penstock:{self._options.name}:s", reply_timeout_s=2.0
             )
             try:
-                Store(client).leave(self._options.name, incarnation, "daemon died")
+                Store(client, limits_of(self._settings)).leave(
+                    self._options.name, incarnation, "daemon died"
+                )
                 return
             except redis.RedisError as error:
                 log.warning("event=leave_failed reason=%r", str(error))
@@ -141,7 +146,8 @@ class Supervisor:
             reap(daemon)
             return descendants(os.getpid())
 
-        while not kill_all(left):
+        give_up = time.monotonic() + CLEAN_S
+        while not kill_all(left) and time.monotonic() < give_up:
             time.sleep(0.002)
         reap(daemon)
 
@@ -173,12 +179,13 @@ def main(redis_url: str | None, **chosen: Any) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     become_subreaper()
     try:
-        url = Settings.load(redis_url=redis_url).redis_url
+        settings = Settings.load(redis_url=redis_url)
+        url = settings.redis_url
         if url is None:
             raise InputError("no Redis is named; set PENSTOCK_REDIS_URL or give --redis-url")
         node = options(**chosen)
         check(connect(url, reply_timeout_s=5.0), url)
-        code = Supervisor(node, url).run()
+        code = Supervisor(node, settings, url).run()
     except PenstockError as error:
         click.echo(f"penstock worker: {error}", err=True)
         code = error.exit_code

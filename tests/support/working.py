@@ -156,7 +156,9 @@ class Worker:
 
 
 @contextmanager
-def worker(url: str, client: redis.Redis, folder: Path, *options: str, **env: str) -> Iterator[Worker]:
+def worker(
+    url: str, client: redis.Redis, folder: Path, *options: str, **env: str
+) -> Iterator[Worker]:
     """A worker that is registered; afterwards it is stopped, and nothing of it may be left."""
     name = f"w{time.monotonic_ns() % 10**9}"
     log = folder / f"{name}.log"

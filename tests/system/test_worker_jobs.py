@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from support.working import Execution, Site, is_gone, job, until
 
 pytestmark = pytest.mark.system
@@ -92,12 +93,24 @@ def test_a_crash_takes_only_the_job_that_ran(site: Site) -> None:  # Q5
 def test_a_time_out_ends_the_whole_family(site: Site) -> None:  # Q11
     mark = Path(site.mark("family"))
     with site.worker("--concurrency", "1"):
-        run = site.submit(job("a", "m:family", {"mark": str(mark)}, timeout_s=1), job("b", "m:noop"))
+        run = site.submit(
+            job("a", "m:family", {"mark": str(mark)}, timeout_s=1), job("b", "m:noop")
+        )
         until(mark.exists, "the family runs")
         pids = [int(pid) for pid in mark.read_text().split()]
         assert run.error("a")["type"] == "JobTimeout"
         assert [is_gone(pid) for pid in pids] == [True, True, True]
         run.result("b")
+
+
+def test_a_stopped_slot_is_a_slow_job(site: Site) -> None:  # Q11
+    mark = Path(site.mark("spin"))
+    with site.worker("--concurrency", "1") as node:
+        run = site.submit(job("a", "m:spin", {"mark": str(mark)}, timeout_s=1))
+        until(mark.exists, "it runs")
+        node.slots[0].suspend()
+        assert run.error("a")["type"] == "JobTimeout"
+        site.submit(job("b", "m:noop")).result("b")
 
 
 def test_what_a_job_leaves_behind_is_ended(site: Site) -> None:  # Q11
@@ -208,4 +221,3 @@ def test_results_of_other_jobs_are_filled_in(site: Site) -> None:  # W4
         )
         assert run.result("down") == {"sum": 4}
         assert "none" in run.error("wrong")["message"]
-

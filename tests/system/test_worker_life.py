@@ -17,11 +17,11 @@ import pytest
 import redis
 from rq.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
 from rq.worker import Worker as RqWorker
-from support.working import Site, Worker, is_gone, job, until
 
 from penstock.common.jobs import job_id
 from penstock.common.state import keys
 from penstock.common.tied import tied
+from support.working import Site, Worker, is_gone, job, until
 
 pytestmark = pytest.mark.system
 

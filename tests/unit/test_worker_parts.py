@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections import deque
 from pathlib import Path
@@ -17,13 +18,10 @@ from hypothesis import strategies as st
 
 from penstock.common import context
 from penstock.common.errors import CodeMissing, InputError
-from penstock.common.jobs import Claimed, Token
-from penstock.worker import frames, settling
-from penstock.worker.batches import MAX_FEED, MAX_RIDERS, RunTimes, riders_wanted
+from penstock.worker import frames
 from penstock.worker.devices import Devices
 from penstock.worker.fanin import custom
 from penstock.worker.functions import Functions
-from penstock.worker.held import Held
 from penstock.worker.isolation import children, descendants, is_alive, kill_all
 from penstock.worker.loop import READ, Loop
 from penstock.worker.options import Options, options
@@ -31,28 +29,6 @@ from penstock.worker.output import FILE_LIMIT, JobLog, OutputFile
 from penstock.worker.references import References
 from penstock.worker.shared import SharedPage
 from penstock.worker.shell import CommandFailed, run
-
-
-def claimed(**given: Any) -> Claimed:
-    fields: dict[str, Any] = {
-        "token": Token("x-a", 1, "c"),
-        "execution": "x",
-        "name": "a",
-        "run": "m:f",
-        "root": "/r",
-        "digest": "d",
-        "config": b"{}",
-        "refs": (),
-        "timeout_s": 60.0,
-        "needs": {},
-        "priority": 5,
-        "queue": "any.p5",
-        "retry": {},
-        "retries_left": 3,
-        "rider": False,
-    }
-    return Claimed(**{**fields, **given})
-
 
 # -- frames
 
@@ -84,78 +60,6 @@ def test_messages_survive_any_cutting(messages: list[Any], data: st.DataObject) 
         stream = stream[cut:]
     assert found == messages
     assert not unpacker.partial
-
-
-# -- batches
-
-KEY = ("/r", "d", "m:f")
-
-
-@pytest.mark.parametrize(
-    ("run_s", "feed", "ahead"),
-    [(None, 1, 0), (0.00001, MAX_FEED, 256), (0.0005, 8, 20), (0.003, 1, 3), (0.006, 1, 0), (9, 1, 0)],
-)
-def test_only_short_functions_are_batched(run_s: float | None, feed: int, ahead: int) -> None:  # Q3
-    times = RunTimes()
-    if run_s is not None:
-        times.add(KEY, run_s)
-    assert (times.feed(KEY), times.ahead(KEY)) == (feed, ahead)
-
-
-def test_one_long_run_ends_batching_for_a_while() -> None:  # Q3
-    times = RunTimes()
-    for _ in range(100):
-        times.add(KEY, 0.00001)
-    times.add(KEY, 60.0)
-    assert times.feed(KEY) == 1
-    for _ in range(20):
-        times.add(KEY, 0.00001)
-    assert times.feed(KEY) > 1
-
-
-def test_riders_are_asked_for_what_is_missing() -> None:  # Q3
-    times = RunTimes()
-    times.add(KEY, 0.001)
-    assert riders_wanted(times, {KEY: 2}, {}) == {"/r|d|m:f": 20}
-    assert riders_wanted(times, {KEY: 2}, {KEY: 15}) == {"/r|d|m:f": 5}
-    assert riders_wanted(times, {KEY: 2}, {KEY: 15}, coming=5) == {}
-    assert riders_wanted(times, {("/r", "d", "m:g"): 2}, {}) == {}
-    times.add(KEY, 0.0)
-    for _ in range(100):
-        times.add(KEY, 0.00001)
-    assert riders_wanted(times, {KEY: 2}, {}) == {"/r|d|m:f": MAX_RIDERS}
-
-
-# -- settlements
-
-
-@pytest.mark.parametrize(
-    ("outcome", "error", "left", "policy", "retry_ms"),
-    [
-        ("failed", "ValueError", 3, {}, 5000),
-        ("failed", "ValueError", 2, {}, 10000),
-        ("failed", "ValueError", 1, {"max": 3}, 20000),
-        ("failed", "ValueError", 0, {}, -1),
-        ("failed", "ValueError", 3, {"on": ["KeyError"]}, -1),
-        ("failed", "KeyError", 3, {"on": ["KeyError"]}, 5000),
-        ("failed", "KeyError", 3, {"not_on": ["Exception"]}, -1),
-        ("crashed", "JobCrashed", 0, {}, 0),
-        ("stopped", "Stopped", 3, {}, -1),
-    ],
-)
-def test_when_an_attempt_is_retried(
-    outcome: str, error: str, left: int, policy: dict[str, Any], retry_ms: int
-) -> None:  # W6
-    held = Held.of(claimed(retry=policy, retries_left=left))
-    verdict = settling.of_failure(outcome, error, "text")
-    assert settling.settlement(held, verdict, draw=0.0).retry_ms == retry_ms
-
-
-def test_a_time_out_says_what_to_do() -> None:  # W6
-    held = Held.of(claimed(timeout_s=2.0))
-    error = json.loads(settling.of_time_out(held, 2.05).error)
-    assert error["type"] == "JobTimeout"
-    assert "time limit of 2 s" in error["message"]
 
 
 # -- output
@@ -246,15 +150,18 @@ def test_an_order_is_run_or_taken_back_but_not_both() -> None:  # Q6
 
 def test_functions_are_found_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # W2
     (tmp_path / "found_here.py").write_text(
-        "class A:\n    @staticmethod\n    def b():\n        return 1\nx = 1\nimport missing_thing\n"
-        .replace("import missing_thing\n", "")
+        "class A:\n    @staticmethod\n    def b():\n        return 1\nx = 1\n"
     )
     (tmp_path / "lacks.py").write_text("import missing_thing\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     functions = Functions()
     assert functions.find("found_here:A.b")() == 1
     assert functions.find("found_here:A.b") is functions.find("found_here:A.b")
-    for run_, why in (("found_here:c", "has no 'c'"), ("found_here:x", "is a int"), ("gone:f", "no module")):
+    for run_, why in (
+        ("found_here:c", "has no 'c'"),
+        ("found_here:x", "is a int"),
+        ("gone:f", "no module"),
+    ):
         with pytest.raises(CodeMissing, match=why):
             functions.find(run_)
     with pytest.raises(ModuleNotFoundError, match="missing_thing"):
@@ -271,7 +178,9 @@ def test_a_custom_fan_in_calls_its_function() -> None:  # F6
     }
 
 
-def test_a_command_that_fails_quotes_its_last_lines(capfd: pytest.CaptureFixture[str]) -> None:  # W2
+def test_a_command_that_fails_quotes_its_last_lines(
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # W2
     with pytest.raises(CommandFailed) as caught:
         run("echo out; echo err >&2; exit 3")
     assert "exit code 3" in str(caught.value)
@@ -334,7 +243,8 @@ def test_options_come_from_flags_or_the_machine(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "given", [{"name": "a:b"}, {"concurrency": "0"}, {"cpus": 0}, {"ram": "x"}, {"capabilities": "a b"}]
+    "given",
+    [{"name": "a:b"}, {"concurrency": "0"}, {"cpus": 0}, {"ram": "x"}, {"capabilities": "a b"}],
 )
 def test_bad_options_are_refused(given: dict[str, Any]) -> None:  # Q4
     with pytest.raises(InputError):
@@ -379,8 +289,6 @@ def test_the_loop_calls_for_descriptors_timers_and_signals() -> None:  # Q4
 
 
 def test_a_process_tree_is_found_and_ended() -> None:  # Q11
-    import subprocess
-
     shell = subprocess.Popen(["/bin/sh", "-c", "(sleep 600; true) & sleep 600; true"])
     while len(descendants(shell.pid)) < 3:
         pass
