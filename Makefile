@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+TOOLS := .venv/tools
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Installs a package of the system where that is possible: as root, with apt-get.
@@ -20,13 +21,13 @@ help: ## this list
 demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the best
 	@$(BIN)/penstock run examples/digits/workflow.yaml
 
-test: $(INSTALLED) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
+test: $(TOOLS) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
 	@$(BIN)/pytest
 
-prove: $(INSTALLED) redis ## the long forms of the system tests, with the figures that they measure
+prove: $(TOOLS) redis ## the long forms of the system tests, with the figures that they measure
 	@$(BIN)/pytest tests/system --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots"
 
-check: $(INSTALLED) ## ruff, mypy --strict, import-linter
+check: $(TOOLS) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@MYPYPATH=.venv/types $(BIN)/mypy
@@ -40,8 +41,7 @@ redis:
 		[ "$$CI" != true ]; \
 	}
 
-# Once, and again when pyproject.toml changes. mypy does not follow an editable
-# install whose root is the package, so it gets a folder that holds it by name.
+# Once, and again when pyproject.toml changes.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Penstock needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version)."; \
@@ -51,6 +51,13 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); }
 	@echo "installing Penstock into .venv ..."
 	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet -e '.[examples]'
+	@touch $@
+
+# What only tests and checks need. mypy does not follow an editable install whose
+# root is the package, so it gets a folder that holds it by name.
+$(TOOLS): $(INSTALLED)
+	@echo "installing the tools of tests and checks ..."
 	@$(BIN)/pip install --quiet -e '.[examples,test,check]'
 	@mkdir -p .venv/types && ln -sfn ../.. .venv/types/penstock
 	@touch $@

@@ -7,7 +7,7 @@ itself. Everything is loaded on first use, so that importing this stays light.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,5 +31,5 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
     if name == "__version__":
-        return metadata.version("penstock")
+        return import_module("importlib.metadata").version("penstock")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ from .held import Held
 log = logging.getLogger("penstock.worker")
 
 #: One advance settles so many attempts, and so many bytes, at most: scripts must be short.
-MAX_SETTLED = 64
+MAX_SETTLED = 32
 MAX_BYTES = 8 * 1024 * 1024
 #: Refusals after which a result is given up for an error, and then that too.
 DOUBTS, DESPAIRS = 2, 4
@@ -38,7 +38,7 @@ class Claimant(Protocol):
         """Jobs were claimed."""
 
     def unknown(self) -> None:
-        """Redis does not know this incarnation any more."""
+        """Redis does not know this node any more."""
 
 
 class Sender(Protocol):

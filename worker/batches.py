@@ -13,7 +13,7 @@ AHEAD_S = 0.010
 MAX_FEED = 64
 MAX_AHEAD = 256
 #: Jobs claimed ahead at once: scripts must be short.
-MAX_RIDERS = 64
+MAX_RIDERS = 32
 #: A job that runs longer holds up nobody: those behind it go elsewhere. In seconds.
 PATIENCE_S = 0.020
 

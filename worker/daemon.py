@@ -124,8 +124,14 @@ class Daemon(RqWorker):
             raise RedisUnavailable(f"cannot register the node {self.name}: {error}") from error
 
     def _register(self) -> None:
+        """Begins an incarnation: nothing of the one before holds."""
         incarnation, self._next_incarnation = self._next_incarnation, uuid.uuid4().hex
         os.write(self._report, f"{incarnation}\n".encode())
+        self._join(incarnation)
+        self._exchange.start_over(incarnation)
+        log.info("event=node_registered node=%s incarnation=%s", self.name, incarnation)
+
+    def _join(self, incarnation: str) -> None:
         info = NodeInfo(
             id=self.name,
             incarnation=incarnation,
@@ -140,8 +146,6 @@ class Daemon(RqWorker):
         if self._store.register(info) == "TAKEN":
             raise InputError(name_taken(self.name, "another host"))
         self._incarnation = incarnation
-        self._exchange.start_over(incarnation)
-        log.info("event=node_registered node=%s incarnation=%s", self.name, incarnation)
 
     def _over(self) -> bool:
         if self._stop_at is None:
@@ -196,7 +200,7 @@ class Daemon(RqWorker):
         silent_s = time.monotonic() - self._commands.last_heard
         if silent_s > self._settings.offline_limit_s and not self._starting_over:
             log.error("event=offline_limit node=%s silent_s=%.0f", self.name, silent_s)
-            self.unknown()
+            self._give_up_jobs()
         self._exchange.beat(self._state_word())
 
     def _state_word(self) -> str:
@@ -221,7 +225,23 @@ class Daemon(RqWorker):
                 self._pool.stop(held, None)
 
     def unknown(self) -> None:
-        """This incarnation is over: what runs under its tokens ends, then a new one begins."""
+        """Redis has forgotten this node, after an outage or because it was silent too long.
+
+        It joins again as it is: beats tell which of its attempts were given away, and
+        the others go on.
+        """
+        if self._starting_over:
+            return
+        try:
+            self._join(self._incarnation)
+        except redis.RedisError as error:
+            log.warning("event=join_failed reason=%r", str(error))
+        else:
+            log.info("event=node_joined_again node=%s", self.name)
+            self._exchange.advances.hungry = True
+
+    def _give_up_jobs(self) -> None:
+        """Too long without Redis: what runs ends, and a new incarnation begins with it."""
         self._starting_over = True
         self._exchange.hush()
         self._pool.abandon()
@@ -232,7 +252,7 @@ class Daemon(RqWorker):
         if time.monotonic() < self._retry_at:
             return
         try:
-            self._store.leave(self.name, self._incarnation, "its leases had ended")
+            self._store.leave(self.name, self._incarnation, "without Redis for too long")
             self._register()
         except redis.RedisError as error:
             log.warning("event=register_failed reason=%r", str(error))

@@ -150,12 +150,11 @@ class Exchange:
 
     def _beaten(self, reply: Any) -> None:
         beaten = parse_beat(reply)
-        if beaten.unknown:
-            self._party.unknown()
-            return
         if beaten.work:
             self.advances.hungry = True
         self._party.beaten(beaten)
+        if beaten.unknown:
+            self._party.unknown()
 
     def _send_wait(self) -> bool:
         while self._waits:

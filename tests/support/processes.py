@@ -61,9 +61,20 @@ class Machines:
         """Starts an orchestrator."""
         return self.start("orchestrator", "start")
 
-    def worker(self, name: str, *options: str, concurrency: int = 2, **environment: str) -> psutil.Process:
+    def worker(
+        self, name: str, *options: str, concurrency: int = 2, **environment: str
+    ) -> psutil.Process:
         """Starts a node and returns its daemon's process once it is registered."""
-        self.start("worker", "start", "--name", name, "--concurrency", str(concurrency), *options, **environment)
+        self.start(
+            "worker",
+            "start",
+            "--name",
+            name,
+            "--concurrency",
+            str(concurrency),
+            *options,
+            **environment,
+        )
         return self.daemon(name)
 
     def daemon(self, name: str, but: int = 0) -> psutil.Process:
@@ -71,14 +82,20 @@ class Machines:
 
         def found() -> psutil.Process | None:
             pids = [node["pid"] for node in self.service.nodes() if node["id"] == name]
-            return psutil.Process(pids[0]) if pids and pids[0] != but and psutil.pid_exists(pids[0]) else None
+            return (
+                psutil.Process(pids[0])
+                if pids and pids[0] != but and psutil.pid_exists(pids[0])
+                else None
+            )
 
         process: psutil.Process = until(found, what=f"node {name}")
         return process
 
     def slots(self, name: str) -> list[psutil.Process]:
         """The slot processes of a node."""
-        return [one for one in self.daemon(name).children() if "penstock.worker.slot" in one.cmdline()]
+        return [
+            one for one in self.daemon(name).children() if "penstock.worker.slot" in one.cmdline()
+        ]
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs `penstock ARGUMENTS` to its end."""
@@ -131,7 +148,9 @@ class Machines:
 
     def logs(self) -> str:
         """What the processes printed, for a failing test."""
-        return "\n".join(f"== {path.name}\n{path.read_text()}" for path in sorted(self.folder.glob("*.log")))
+        return "\n".join(
+            f"== {path.name}\n{path.read_text()}" for path in sorted(self.folder.glob("*.log"))
+        )
 
 
 def _tree(pid: int) -> list[psutil.Process]:

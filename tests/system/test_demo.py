@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from support.processes import PENSTOCK, until
 
 WORKFLOW = Path(__file__).parents[2] / "examples/digits/workflow.yaml"

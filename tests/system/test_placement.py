@@ -6,9 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from support.processes import as_yaml
-
 from penstock.common.jobs import parse_amounts
+from support.processes import as_yaml
 
 CODE = Path(__file__).parent / "code"
 NODES = {
@@ -97,7 +96,9 @@ def judge(jobs: dict[str, dict[str, Any]], events: list[dict[str, str]]) -> int:
                     continue
                 for other in waiting[:LOOK_PAST]:
                     if serves(node, jobs[other]):
-                        assert not fits(needs_of(jobs[other]), free), f"{name} before {other}: {event}"
+                        assert not fits(needs_of(jobs[other]), free), (
+                            f"{name} before {other}: {event}"
+                        )
             lists[key(name)].remove(name)
             if event["rider"] == "0":
                 for what, amount in needs_of(jobs[name]).items():

@@ -80,7 +80,16 @@ def dashboard(port, machines):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         web = free.getsockname()[1]
-    command = [RQ_DASHBOARD, "--json", "-u", f"redis://127.0.0.1:{port}", "-b", "127.0.0.1", "-p", str(web)]
+    command = [
+        RQ_DASHBOARD,
+        "--json",
+        "-u",
+        f"redis://127.0.0.1:{port}",
+        "-b",
+        "127.0.0.1",
+        "-p",
+        str(web),
+    ]
     with (machines.folder / "dashboard.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{web}"
@@ -117,13 +126,22 @@ def test_every_page_of_rq_dashboard_answers(machines, dashboard, figure):
     execution = machines.submit(as_yaml(CODE / "dashboard.json", {"name": "d", "jobs": jobs}))
     until(lambda: snapshot(machines, execution)["long2"][0] == "started")
     registries = ("queued", "finished", "failed", "scheduled", "started", "deferred", "canceled")
-    pages = ["/", "/0/data/queues.json", "/0/data/workers.json", "/0/view/workers", "/0/view/queues"]
+    pages = [
+        "/",
+        "/0/data/queues.json",
+        "/0/data/workers.json",
+        "/0/view/workers",
+        "/0/view/queues",
+    ]
     for queue in ("any.p5", "any.p4", "any.p3"):
         for registry in registries:
             pages.append(f"/0/view/jobs/{queue}/{registry}/8/asc/1")
             pages.append(f"/0/data/jobs/{queue}/{registry}/8/asc/1.json")
     for job in jobs:
-        pages += [f"/0/view/job/{execution}-{job['id']}", f"/0/data/job/{execution}-{job['id']}.json"]
+        pages += [
+            f"/0/view/job/{execution}-{job['id']}",
+            f"/0/data/job/{execution}-{job['id']}.json",
+        ]
     answers = {page: _answer(dashboard + page)[0] for page in pages}
     assert {page: code for page, code in answers.items() if code != 200} == {}
     workers = json.loads(_answer(dashboard + "/0/data/workers.json")[1])["workers"]

@@ -13,6 +13,13 @@ def nap(s, **given):
     return given
 
 
+def marked(s, path):
+    time.sleep(s)
+    with open(path, "a") as file:
+        file.write("x")
+    return "done"
+
+
 def fails(**given):
     raise ValueError("as asked")
 

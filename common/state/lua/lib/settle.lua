@@ -54,16 +54,20 @@ function S.lost(job, counter, limit, error)
   end
   S.requeue(job, counter, counter, times, 'error', error)
 end
+-- Appends output of an attempt, up to its limit; `logged` is the attempt and where its
+-- output begins.
 local function append_log(job, attempt, node, text)
   if text == '' then return end
   local key = K.log(job.execution, job.job)
-  local room = CFG.log_limit_bytes - redis.call('STRLEN', key)
-  if room <= 0 then return end
-  if redis.call('HGET', job.key, 'logged') ~= tostring(attempt) then
-    redis.call('HSET', job.key, 'logged', attempt)
+  local length = redis.call('STRLEN', key)
+  local last, from = string.match(redis.call('HGET', job.key, 'logged') or '', '^(%d+) (%d+)$')
+  if tonumber(last) ~= attempt then
+    from = length
+    redis.call('HSET', job.key, 'logged', attempt .. ' ' .. from)
     if attempt > 1 then text = '--- attempt ' .. attempt .. ' on ' .. node .. ' ---\n' .. text end
   end
-  redis.call('APPEND', key, string.sub(text, 1, room))
+  local room = CFG.log_limit_bytes - (length - tonumber(from))
+  if room > 0 then redis.call('APPEND', key, string.sub(text, 1, room)) end
 end
 S.append_log = append_log
 -- Returns OK, or STALE when the token does not hold, with nothing changed.
