@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..common.state import keys
-
-if TYPE_CHECKING:
-    from .service import Service
 
 #: the oldest Redis whose commands the scripts need
 OLDEST_REDIS = (7, 0)
@@ -31,15 +28,15 @@ class Check:
         return asdict(self)
 
 
-def checks(service: Service) -> Iterator[Check]:
-    """All findings, in the order in which one would look."""
-    info = service.store.client.info()
+def checks(client: Any, nodes: list[dict[str, Any]]) -> Iterator[Check]:
+    """All findings about a server and its nodes, in the order in which one would look."""
+    info = client.info()
     yield _version(info)
     yield from _persistence(info)
     yield _memory(info)
     yield _eviction(info)
-    yield _nodes(service)
-    yield _workers(service)
+    yield _nodes(nodes)
+    yield _workers(client, nodes)
 
 
 def _version(info: dict[str, Any]) -> Check:
@@ -78,16 +75,14 @@ def _eviction(info: dict[str, Any]) -> Check:
     )
 
 
-def _nodes(service: Service) -> Check:
-    nodes = service.nodes()
+def _nodes(nodes: list[dict[str, Any]]) -> Check:
     silent = [node["id"] for node in nodes if node["state"] == "silent"]
     text = f"{len(nodes)} registered" + (f", silent: {', '.join(silent)}" if silent else "")
     return Check("nodes", bool(nodes) and not silent, text, "`penstock worker start`", warning=True)
 
 
-def _workers(service: Service) -> Check:
-    client: Any = service.store.client
-    ours = {keys.rq_worker(node["id"]) for node in service.nodes()}
+def _workers(client: Any, nodes: list[dict[str, Any]]) -> Check:
+    ours = {keys.rq_worker(node["id"]) for node in nodes}
     others = sorted(
         key.decode() for key in client.smembers("rq:workers") if key.decode() not in ours
     )

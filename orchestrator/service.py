@@ -14,29 +14,29 @@ from typing import Any
 
 from ..common.code import CodeRoot
 from ..common.errors import Conflict, InputError, NotFound, WaitTimeout
-from ..common.jobs import new_execution_id, parse_amounts, split_job_id
+from ..common.jobs import new_execution_id, split_job_id
 from ..common.settings import Settings
 from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
 from ..common.state import keys
-from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
+from ..common.state.states import EXECUTION_TERMINAL
 from ..common.state.store import Store
+from .checks import checks
 from .engine.work import read_over
+from .rows import (
+    JOB_FIELDS,
+    all_ended,
+    execution_result,
+    job_row,
+    jobs_in_order,
+    loads,
+    node_row,
+    progress_of,
+    queue_row,
+)
 
 LAST = "last"
 
-_JOB_FIELDS = (
-    "status",
-    "attempt",
-    "worker_name",
-    "result",
-    "error",
-    "started_at",
-    "ended_at",
-    "reason",
-    "kind",
-    "group",
-)
 #: without a message from Redis, an execution is looked at this often, seconds
 _LOOK_S = 5.0
 #: changes that come faster are shown together, seconds
@@ -88,8 +88,8 @@ class Service:
         fields = self._fields(id_)
         workflow = Workflow.from_json(self.store.spec(id_))
         names = self.store.job_names(id_)
-        rows = dict(zip(names, self.store.jobs(id_, names, _JOB_FIELDS), strict=True))
-        jobs = {name: _job(row) for name, row in _in_order(workflow, rows)}
+        rows = dict(zip(names, self.store.jobs(id_, names, JOB_FIELDS), strict=True))
+        jobs = {name: job_row(row) for name, row in jobs_in_order(workflow, rows)}
         return {
             "id": id_,
             "name": fields.get("name", ""),
@@ -97,10 +97,10 @@ class Service:
             "created_at": fields.get("created_at"),
             "started_at": fields.get("started_at"),
             "ended_at": fields.get("ended_at"),
-            "error": _loads(fields.get("error", "")),
-            "progress": _progress(fields),
+            "error": loads(fields.get("error", "")),
+            "progress": progress_of(fields),
             "jobs": jobs,
-            "result": _result(workflow, jobs),
+            "result": execution_result(workflow, jobs),
         }
 
     def executions(self, limit: int = 20) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ class Service:
                     name: fields.get(name)
                     for name in ("id", "name", "status", "created_at", "ended_at")
                 }
-                out.append({**row, "progress": _progress(fields)})
+                out.append({**row, "progress": progress_of(fields)})
         return out
 
     def resolve(self, id_or_last: str) -> str:
@@ -141,11 +141,11 @@ class Service:
                 )
             return found["result"]
         self._fields(id_)
-        row = self.store.jobs(id_, [job], _JOB_FIELDS)[0]
+        row = self.store.jobs(id_, [job], JOB_FIELDS)[0]
         if not row["status"]:
             raise NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
         if row["status"] != "finished":
-            why = (_loads(row["error"]) or {}).get("message") or row["reason"]
+            why = (loads(row["error"]) or {}).get("message") or row["reason"]
             raise InputError(
                 f"job {job} has no result: it is {row['status']}" + (f" ({why})" if why else "")
             )
@@ -188,7 +188,7 @@ class Service:
             while True:
                 found = self.execution(id_)
                 yield found
-                if found["status"] in EXECUTION_TERMINAL and _settled(found):
+                if found["status"] in EXECUTION_TERMINAL and all_ended(found):
                     return
                 self._await_change(changes, id_, deadline)
 
@@ -260,7 +260,7 @@ class Service:
         now_ms = _server_ms(self._redis)
         beats = self._redis.zrange(keys.nodes(), 0, -1, withscores=True)
         rows = [(member.decode(), int(beat)) for member, beat in beats]
-        return [_node(id_, now_ms - beat, self._node_fields(id_)) for id_, beat in sorted(rows)]
+        return [node_row(id_, now_ms - beat, self._node_fields(id_)) for id_, beat in sorted(rows)]
 
     def _node_fields(self, id_: str) -> dict[str, str]:
         raw = self._redis.hgetall(keys.node(id_))
@@ -291,7 +291,7 @@ class Service:
                 pipe.zcard(keys.failed(name))
             counts = pipe.execute()
         rows = [
-            _queue(name, counts[4 * i : 4 * i + 4], suspended or name in paused)
+            queue_row(name, counts[4 * i : 4 * i + 4], suspended or name in paused)
             for i, name in enumerate(names)
         ]
         return sorted(rows, key=lambda row: (-row["priority"], row["class"]))
@@ -328,9 +328,9 @@ class Service:
         out = []
         for member, at_ms in self._redis.zrevrange(keys.dead(), 0, limit - 1, withscores=True):
             execution, name = split_job_id(member.decode())
-            row = self.store.jobs(execution, [name], (*_JOB_FIELDS, "crashes", "losses"))[0]
+            row = self.store.jobs(execution, [name], (*JOB_FIELDS, "crashes", "losses"))[0]
             if row["status"]:
-                error = _loads(row["error"])
+                error = loads(row["error"])
                 out.append(
                     {
                         "execution": execution,
@@ -344,109 +344,9 @@ class Service:
 
     def doctor(self) -> list[dict[str, Any]]:
         """What of the server and the cluster would break the promise; see docs/guarantees.md."""
-        from .checks import checks
-
-        return [check.as_dict() for check in checks(self)]
-
-
-def _in_order(
-    workflow: Workflow, rows: dict[str, dict[str, str]]
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Jobs as the workflow has them, each fan-out's children behind it."""
-    children: dict[str, list[str]] = {}
-    for name, row in rows.items():
-        children.setdefault(row["group"], []).append(name)
-    for name, job in workflow.jobs.items():
-        yield name, {**rows.get(name, {}), "type": job.type or job.kind}
-        for child in children.get(name, ()):
-            yield (
-                child,
-                {**rows[child], "type": (job.template.type if job.template else "") or "run"},
-            )
-
-
-def _job(row: dict[str, str]) -> dict[str, Any]:
-    return {
-        "status": row.get("status") or "deferred",
-        "type": row["type"],
-        "attempt": int(row.get("attempt") or 0),
-        "node": row.get("worker_name") or None,
-        "result": _loads(row.get("result", "")) if row.get("status") == "finished" else None,
-        "error": _loads(row.get("error", "")),
-        "started_at": row.get("started_at") or None,
-        "ended_at": row.get("ended_at") or None,
-        "reason": row.get("reason") or None,
-        "fan_out": row.get("group") or None,
-    }
-
-
-def _result(workflow: Workflow, jobs: dict[str, dict[str, Any]]) -> Any:
-    if workflow.outputs:
-        return {name: jobs[name]["result"] for name in workflow.outputs}
-    return jobs[next(reversed(workflow.jobs))]["result"] if workflow.jobs else None
-
-
-def _settled(found: dict[str, Any]) -> bool:
-    """Have all jobs ended too? After a cancel they follow their execution."""
-    return all(
-        job["status"] in JOB_TERMINAL or job["attempt"] == 0 for job in found["jobs"].values()
-    )
-
-
-def _progress(fields: dict[str, str]) -> dict[str, Any]:
-    count = {
-        name: int(fields.get(name, 0))
-        for name in ("jobs", "finished", "failed", "stopped", "canceled", "running")
-    }
-    ended = count["finished"] + count["failed"] + count["stopped"] + count["canceled"]
-    return {
-        "total": count["jobs"],
-        "done": count["finished"],
-        "failed": count["failed"] + count["stopped"],
-        "running": count["running"],
-        "canceled": count["canceled"],
-        "fraction": round(ended / count["jobs"], 4) if count["jobs"] else 0.0,
-    }
-
-
-def _node(id_: str, silent_ms: int, fields: dict[str, str]) -> dict[str, Any]:
-    total, used = parse_amounts(fields.get("resources", "")), parse_amounts(fields.get("used", ""))
-    silent = silent_ms > int(fields.get("timeout_ms", 3000))
-    return {
-        "id": id_,
-        "hostname": fields.get("hostname", ""),
-        "state": "silent" if silent else fields.get("state", ""),
-        "capabilities": fields.get("capabilities", "").split(),
-        "concurrency": int(fields.get("concurrency", 0)),
-        "running": round(used.get("slots", 0)),
-        "cpus": total.get("cpus", 0),
-        "gpus": int(total.get("gpus", 0)),
-        "ram": int(total.get("ram", 0)),
-        "last_beat_s": round(silent_ms / 1000, 3),
-        "pid": int(fields.get("pid", 0)),
-        "version": fields.get("version", ""),
-    }
-
-
-def _queue(name: str, counts: list[int], paused: bool) -> dict[str, Any]:
-    class_, _, priority = name.rpartition(".p")
-    waiting, running, finished, failed = counts
-    return {
-        "name": name,
-        "class": class_,
-        "priority": int(priority) if priority.isdigit() else 0,
-        "waiting": waiting,
-        "running": running,
-        "finished": finished,
-        "failed": failed,
-        "paused": paused,
-    }
+        return [check.as_dict() for check in checks(self._redis, self.nodes())]
 
 
 def _server_ms(client: Any) -> int:
     seconds, micros = client.time()
     return int(seconds) * 1000 + int(micros) // 1000
-
-
-def _loads(text: str) -> Any:
-    return json.loads(text) if text else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -36,7 +36,8 @@ def start(home, *options):
 
 
 def result_of(run):
-    out, err = run.communicate(timeout=200)
+    with run:
+        out, err = run.communicate(timeout=200)
     assert run.returncode == 0, err
     return json.loads(out)
 
@@ -59,9 +60,18 @@ def test_the_demo_gives_18_rows_and_a_good_best(home, folds, figure):
     figure(f"18 rows, best accuracy {best}, {lasted:.1f} s once installed")
 
 
+def below(run, module):
+    """The processes of a module under the command."""
+    found = []
+    for process in psutil.Process(run.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if module in process.cmdline():
+                found.append(process)
+    return found
+
+
 def daemon_of(run):
-    below = psutil.Process(run.pid).children(recursive=True)
-    return [one for one in below if "penstock.worker.daemon" in one.cmdline()]
+    return below(run, "penstock.worker.daemon")
 
 
 def kill_job(run):
@@ -75,9 +85,7 @@ def kill_daemon(run):
 
 
 def kill_orchestrator(run):
-    below = psutil.Process(run.pid).children(recursive=True)
-    (process,) = [one for one in below if "penstock.orchestrator.main" in one.cmdline()]
-    process.kill()
+    below(run, "penstock.orchestrator.main")[0].kill()
 
 
 @pytest.mark.parametrize("kill", [kill_job, kill_daemon, kill_orchestrator])
@@ -116,11 +124,15 @@ def _executions(client):
         return 0
 
 
-def test_nothing_is_left_behind(home, folds):
-    run = start(home, *folds)
-    until(lambda: daemon_of(run), 60)
-    below = psutil.Process(run.pid).children(recursive=True)
-    run.send_signal(signal.SIGKILL)
-    run.wait(10)
-    until(lambda: not any(one.is_running() for one in below), 30)
-    run.communicate()
+def test_nothing_is_left_behind_by_a_killed_command(home, folds):
+    with start(home, *folds) as run:
+        until(lambda: daemon_of(run), 60)
+        processes = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+        until(lambda: not any(alive(one) for one in processes), 30)
+
+
+def alive(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -140,7 +141,7 @@ def test_one_long_job_among_many_short_ones_delays_nobody(machines, full, figure
     with_long = _finish_times(machines, machines.submit(sweep(0)), long_s + 60)
     plain = _finish_times(machines, machines.submit(sweep(1)), 60)
     others = sorted(at for name, at in with_long.items() if not name.startswith("each_0_"))
-    gap = max(later - earlier for earlier, later in zip(others, others[1:], strict=False))
+    gap = max(later - earlier for earlier, later in pairwise(others))
     assert gap <= 0.2, f"a gap of {gap:.3f} s between results"
     slowest = max(others) - min(others)
     figure(

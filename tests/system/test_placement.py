@@ -61,54 +61,65 @@ def serves(node: str, job: dict[str, Any]) -> bool:
     return set(job["capabilities"]) <= NODES[node]["tags"]  # type: ignore[operator]
 
 
-def judge(jobs: dict[str, dict[str, Any]], events: list[dict[str, str]]) -> int:
-    """Replays the events: the lists, what each node had free, and every claim. Returns the claims.
+class Replay:
+    """The lists and what each node has free, replayed from the events; judges each claim."""
 
-    At a claim, none of the first 32 entries of a higher priority's list that the node
-    serves may have fitted what it had free.
-    """
-    lists: dict[tuple[int, str], list[str]] = {}
-    used = {node: dict.fromkeys(("cpus", "gpus", "ram", "slots"), 0.0) for node in NODES}
-    runs_on: dict[str, str] = {}
-    reserved: dict[str, str] = {}
-    claims = 0
+    def __init__(self, jobs: dict[str, dict[str, Any]]):
+        self.jobs = jobs
+        self.lists: dict[int, dict[str, list[str]]] = {}
+        self.used = {node: dict.fromkeys(("cpus", "gpus", "ram", "slots"), 0.0) for node in NODES}
+        self.runs_on: dict[str, str] = {}
+        self.claims = self.reservations = 0
 
-    def key(name: str) -> tuple[int, str]:
-        return jobs[name]["priority"], "+".join(jobs[name]["capabilities"]) or "any"
+    def play(self, events: list[dict[str, str]]) -> None:
+        for event in events:
+            getattr(self, event["event"], lambda event: None)(event)
 
-    for event in events:
-        name = event.get("job", "")
-        if event["event"] == "job_queued":
-            lists.setdefault(key(name), []).append(name)
-        elif event["event"] == "node_reserved":
-            reserved[event["node"]] = name
-        elif event["event"] == "job_started":
-            claims += 1
-            node = event["node"]
-            assert serves(node, jobs[name]), f"{name} on {node}"
-            free = parse_amounts(event["free"])
-            total = {k: v for k, v in NODES[node].items() if k != "tags"}
-            for what, amount in used[node].items():
-                assert free.get(what, 0.0) <= total[what] - amount + 1e-6, (event, used[node])
-            kept_for = event["reservation"]
-            for (priority, class_), waiting in lists.items():
-                if priority <= int(event["priority"]) or kept_for:
-                    continue
-                for other in waiting[:LOOK_PAST]:
-                    if serves(node, jobs[other]):
-                        assert not fits(needs_of(jobs[other]), free), (
-                            f"{name} before {other}: {event}"
-                        )
-            lists[key(name)].remove(name)
-            if event["rider"] == "0":
-                for what, amount in needs_of(jobs[name]).items():
-                    used[node][what] += amount
-                    assert used[node][what] <= total[what] + 1e-6, event
-            runs_on[name] = node
-        elif event["event"] == "job_finished":
-            for what, amount in needs_of(jobs[name]).items():
-                used[runs_on[name]][what] -= amount
-    return claims
+    def job_queued(self, event: dict[str, str]) -> None:
+        self._list(event["job"]).append(event["job"])
+
+    def node_reserved(self, event: dict[str, str]) -> None:
+        self.reservations += 1
+
+    def job_started(self, event: dict[str, str]) -> None:
+        self.claims += 1
+        name, node = event["job"], event["node"]
+        free = parse_amounts(event["free"])
+        assert serves(node, self.jobs[name]), f"{name} on {node}"
+        for what, amount in self.used[node].items():
+            left = NODES[node][what] - amount  # type: ignore[operator]
+            assert free.get(what, 0.0) <= left + 1e-6, (event, self.used[node])
+        if not event["reservation"]:
+            self._judge_order(event, free)
+        self._list(name).remove(name)
+        self.runs_on[name] = node
+        self._use(name, 1.0)
+
+    def job_finished(self, event: dict[str, str]) -> None:
+        self._use(event["job"], -1.0)
+
+    def _judge_order(self, event: dict[str, str], free: dict[str, float]) -> None:
+        """None of the first 32 entries of a higher priority's list may have fitted."""
+        higher = [
+            lists for priority, lists in self.lists.items() if priority > int(event["priority"])
+        ]
+        for waiting in (waiting for lists in higher for waiting in lists.values()):
+            for other in waiting[:LOOK_PAST]:
+                fitted = serves(event["node"], self.jobs[other]) and fits(
+                    needs_of(self.jobs[other]), free
+                )
+                assert not fitted, f"{event['job']} before {other}: {event}"
+
+    def _list(self, name: str) -> list[str]:
+        job = self.jobs[name]
+        class_ = "+".join(job["capabilities"]) or "any"
+        return self.lists.setdefault(job["priority"], {}).setdefault(class_, [])
+
+    def _use(self, name: str, sign: float) -> None:
+        used = self.used[self.runs_on[name]]
+        for what, amount in needs_of(self.jobs[name]).items():
+            used[what] += sign * amount
+            assert used[what] <= NODES[self.runs_on[name]][what] + 1e-6, name  # type: ignore[operator]
 
 
 def test_200_mixed_jobs_on_two_nodes(machines, figure):
@@ -123,7 +134,7 @@ def test_200_mixed_jobs_on_two_nodes(machines, figure):
     found = machines.wait(execution, 110)
     assert found["status"] == "succeeded"
     mine = [event for event in machines.events() if event.get("execution") == execution]
-    claims = judge({job["id"]: job for job in jobs}, mine)
-    assert claims == 200
-    reservations = sum(event["event"] == "node_reserved" for event in mine)
-    figure(f"{claims} claims judged, 0 faults, {reservations} reservations")
+    replay = Replay({job["id"]: job for job in jobs})
+    replay.play(mine)
+    assert replay.claims == 200
+    figure(f"{replay.claims} claims judged, 0 faults, {replay.reservations} reservations")

@@ -48,6 +48,7 @@ local function reserve(job)
   redis.call('HSET', job.key, 'reserved_by', best.id, 'passed', 0)
   event('node_reserved', 'node', best.id, 'execution', job.execution, 'job', job.job)
 end
+-- Others were claimed that stood behind this job.
 local function pass_over(job, n)
   if not N.could(n, job.class, job.needs) then return end
   local passed = redis.call('HINCRBY', job.key, 'passed', 1)
@@ -160,7 +161,7 @@ end
 -- Claims up to `lanes` jobs that fit `free`, then riders for functions known to
 -- be short (`ahead`), while the order of the lists allows.
 function C.claim(n, claim_id, lanes, free, ahead, other_idle)
-  local claimed, served, kept = {}, {}, reservation(n)
+  local claimed, served, passed, kept = {}, {}, {}, reservation(n)
   for _, level in ipairs(levels(n)) do
     for _, r in ipairs(level.readers) do served[#served + 1] = r end
     while #claimed < CLAIM_LIMIT do
@@ -176,7 +177,7 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
           lanes = lanes - 1
         elseif lanes > 0 then
           skip(r)
-          if not held_back then pass_over(job, n) end
+          if not held_back then passed[#passed + 1] = { job = job, after = #claimed } end
         else
           local x = X.get(job.execution)
           local key = x.root .. '|' .. x.digest .. '|' .. (job.run or '')
@@ -189,6 +190,9 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
       end
     end
     if lanes <= 0 and oldest(level) then break end
+  end
+  for _, one in ipairs(passed) do
+    if #claimed > one.after then pass_over(one.job, n) end
   end
   for _, r in ipairs(served) do
     if redis.call('LLEN', r.key) == 0 then redis.call('ZREM', K.ready(), r.name) end

@@ -1,0 +1,123 @@
+"""What Redis holds, in the shapes that CLI and API show. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ..common.jobs import parse_amounts
+from ..common.spec.models import Workflow
+from ..common.state.states import JOB_TERMINAL
+
+#: the fields of a job that `job_row` reads
+JOB_FIELDS = (
+    "status",
+    "attempt",
+    "worker_name",
+    "result",
+    "error",
+    "started_at",
+    "ended_at",
+    "reason",
+    "kind",
+    "group",
+)
+
+
+def jobs_in_order(
+    workflow: Workflow, rows: dict[str, dict[str, str]]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Jobs as the workflow has them, each fan-out's children behind it."""
+    children: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        children.setdefault(row["group"], []).append(name)
+    for name, job in workflow.jobs.items():
+        yield name, {**rows.get(name, {}), "type": job.type or job.kind}
+        for child in children.get(name, ()):
+            yield (
+                child,
+                {**rows[child], "type": (job.template.type if job.template else "") or "run"},
+            )
+
+
+def job_row(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        "status": row.get("status") or "deferred",
+        "type": row["type"],
+        "attempt": int(row.get("attempt") or 0),
+        "node": row.get("worker_name") or None,
+        "result": loads(row.get("result", "")) if row.get("status") == "finished" else None,
+        "error": loads(row.get("error", "")),
+        "started_at": row.get("started_at") or None,
+        "ended_at": row.get("ended_at") or None,
+        "reason": row.get("reason") or None,
+        "fan_out": row.get("group") or None,
+    }
+
+
+def execution_result(workflow: Workflow, jobs: dict[str, dict[str, Any]]) -> Any:
+    if workflow.outputs:
+        return {name: jobs[name]["result"] for name in workflow.outputs}
+    return jobs[next(reversed(workflow.jobs))]["result"] if workflow.jobs else None
+
+
+def all_ended(found: dict[str, Any]) -> bool:
+    """Have all jobs ended too? After a cancel they follow their execution."""
+    return all(
+        job["status"] in JOB_TERMINAL or job["attempt"] == 0 for job in found["jobs"].values()
+    )
+
+
+def progress_of(fields: dict[str, str]) -> dict[str, Any]:
+    count = {
+        name: int(fields.get(name, 0))
+        for name in ("jobs", "finished", "failed", "stopped", "canceled", "running")
+    }
+    ended = count["finished"] + count["failed"] + count["stopped"] + count["canceled"]
+    return {
+        "total": count["jobs"],
+        "done": count["finished"],
+        "failed": count["failed"] + count["stopped"],
+        "running": count["running"],
+        "canceled": count["canceled"],
+        "fraction": round(ended / count["jobs"], 4) if count["jobs"] else 0.0,
+    }
+
+
+def node_row(id_: str, silent_ms: int, fields: dict[str, str]) -> dict[str, Any]:
+    total, used = parse_amounts(fields.get("resources", "")), parse_amounts(fields.get("used", ""))
+    silent = silent_ms > int(fields.get("timeout_ms", 3000))
+    return {
+        "id": id_,
+        "hostname": fields.get("hostname", ""),
+        "state": "silent" if silent else fields.get("state", ""),
+        "capabilities": fields.get("capabilities", "").split(),
+        "concurrency": int(fields.get("concurrency", 0)),
+        "running": round(used.get("slots", 0)),
+        "cpus": total.get("cpus", 0),
+        "gpus": int(total.get("gpus", 0)),
+        "ram": int(total.get("ram", 0)),
+        "last_beat_s": round(silent_ms / 1000, 3),
+        "pid": int(fields.get("pid", 0)),
+        "version": fields.get("version", ""),
+    }
+
+
+def queue_row(name: str, counts: list[int], paused: bool) -> dict[str, Any]:
+    class_, _, priority = name.rpartition(".p")
+    waiting, running, finished, failed = counts
+    return {
+        "name": name,
+        "class": class_,
+        "priority": int(priority) if priority.isdigit() else 0,
+        "waiting": waiting,
+        "running": running,
+        "finished": finished,
+        "failed": failed,
+        "paused": paused,
+    }
+
+
+def loads(text: str) -> Any:
+    return json.loads(text) if text else None
