@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import shutil
@@ -12,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import fakeredis
 import pytest
@@ -21,7 +20,6 @@ import redis
 from penstock.common.datafolder import ping, socket_url
 from penstock.common.embedded import EmbeddedServer
 from penstock.common.errors import RedisUnavailable
-from penstock.common.state import keys
 from penstock.common.tied import tied
 
 #: The configuration that we recommend, which is thereby tried.
@@ -119,22 +117,3 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     found.client.flushall()
     yield found
     found.client.flushall()
-
-
-@pytest.fixture
-def clean_keys(server: Server) -> Iterator[None]:
-    """Fails the test if it leaves a key that nobody will ever delete."""
-    yield
-    assert eternal_keys(server.client) == []
-
-
-def eternal_keys(client: redis.Redis) -> list[str]:
-    """The keys without a TTL that keys.py declares neither permanent nor owned."""
-    declared = [*keys.PERMANENT, *keys.OWNED]
-
-    def is_eternal(key: str) -> bool:
-        return not any(fnmatch.fnmatchcase(key, pattern) for pattern in declared)
-
-    found: Any = client.scan_iter(count=1000)
-    left = sorted(key.decode() for key in found if client.ttl(key) == -1)
-    return [key for key in left if is_eternal(key)]

@@ -34,6 +34,7 @@ OWNED = (
     f"{PENSTOCK}:executions",
     f"{PENSTOCK}:ready",
     f"{PENSTOCK}:nodes",
+    f"{PENSTOCK}:node:*:leases",
     f"{PENSTOCK}:idle",
     f"{PENSTOCK}:due",
     f"{PENSTOCK}:dead",

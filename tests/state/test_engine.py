@@ -278,7 +278,7 @@ def test_the_leader_is_one_and_trims(cluster, service):
     two.tick()
     assert (one.lock.fence, two.lock.fence) == (1, 0)
     id_ = service.submit(parse_workflow({"name": "a", "jobs": [{"id": "x", "run": "m:f"}]}))
-    cluster.client.delete(f"penstock:exec:{id_}")
+    cluster.client.delete(f"penstock:exec:{id_}", f"penstock:exec:{id_}:spec")
     one.trim()
     assert service.executions() == []
     one.stop()

@@ -176,7 +176,7 @@ def test_unknown_executions_are_gone(cluster):
     assert cluster.store.retry("nothing") == "GONE"
 
 
-def test_after_its_ttl_nothing_of_an_execution_is_left(cluster, clean_keys):
+def test_after_its_ttl_nothing_of_an_execution_is_left(cluster):
     node = cluster.node()
     before = {key.decode() for key in cluster.client.keys("*")}
     cluster.submit(new_job("a", dependents="b"), new_job("b", ("a",)), new_job("c"))

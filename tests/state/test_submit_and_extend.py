@@ -7,7 +7,7 @@ from support.scripted import EXECUTION_ID, bad, done, new_job
 FIELDS = {"name": "t", "ttl_s": 100, "policy": "continue", "parallelism": 0}
 
 
-def test_submit_is_idempotent_by_id_and_by_key(cluster, clean_keys):
+def test_submit_is_idempotent_by_id_and_by_key(cluster):
     store = cluster.store
     assert store.submit("aaaaaaaaaaaa", "d1", "{}", FIELDS, "key") == ("OK", "aaaaaaaaaaaa")
     assert store.submit("aaaaaaaaaaaa", "d1", "{}", FIELDS, "key") == ("EXISTS", "aaaaaaaaaaaa")

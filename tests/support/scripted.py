@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from penstock.common.jobs import (
     rq_data,
 )
 from penstock.common.state import keys
-from penstock.common.state.states import EXECUTION, JOB
+from penstock.common.state.states import EXECUTION, EXECUTION_TERMINAL, JOB
 from penstock.common.state.store import NewJob, Store
 
 EXECUTION_ID = "abcdefghijklmn1"
@@ -153,6 +154,25 @@ def check_transitions(client: Any) -> None:
         before = now.get(subject, next(iter(table)))
         assert before == target or target in table[before], f"{subject}: {before} -> {target}"
         now[subject] = target
+
+
+def check_keys(client: Any, store: Store) -> None:
+    """Every key left has a TTL, is declared, or belongs to an execution that has not ended."""
+    while store.drain_outbox():
+        pass
+    alive = []
+    for member in client.zrange(keys.executions(), 0, -1):
+        id_ = member.decode()
+        if store.execution(id_).get("status") not in EXECUTION_TERMINAL:
+            alive.append(id_)
+        start = 0
+        while start >= 0:
+            start = store.expire(id_, start)
+    declared = [*keys.PERMANENT, *keys.OWNED, SHIFT_KEY]
+    for key in (raw.decode() for raw in client.scan_iter(count=1000)):
+        forever = client.ttl(key) == -1
+        if forever and not any(fnmatch.fnmatchcase(key, pattern) for pattern in declared):
+            assert any(id_ in key for id_ in alive), f"{key} stays for ever"
 
 
 def done(claimed: Claimed, result: bytes = b"1", **rest: Any) -> Settlement:
