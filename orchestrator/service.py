@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import redis
 
 from ..common.code import CodeRoot
 from ..common.errors import Conflict, InputError, NotFound, WaitTimeout
@@ -41,6 +44,9 @@ LAST = "last"
 _LOOK_S = 5.0
 #: changes that come faster are shown together, seconds
 _COALESCE_S = 0.05
+#: a lost Redis is tried again this often, and given up after, seconds
+_AGAIN_S = 0.2
+_LOST_S = 30.0
 
 
 class Service:
@@ -72,7 +78,7 @@ class Service:
             "digest": digest,
             "parallelism": workflow.parallelism or 0,
             "policy": workflow.failure_policy,
-            "ttl_s": int(self.settings.state_ttl_s),
+            "ttl_s": max(1, int(self.settings.state_ttl_s)),
         }
         told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
         verdict, found = self.store.submit(execution, told, spec, fields, key or "")
@@ -182,33 +188,36 @@ class Service:
         Changes are told by Redis, never polled for. Raises NotFound, and
         WaitTimeout when `timeout_s` pass first.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._redis.pubsub(ignore_subscribe_messages=True) as changes:
-            changes.subscribe(keys.channel(id_))
-            while True:
-                found = self.execution(id_)
-                yield found
-                if found["status"] in EXECUTION_TERMINAL and all_ended(found):
-                    return
-                self._await_change(changes, id_, deadline)
+        for _ in self._changes(id_, timeout_s):
+            found = self.execution(id_)
+            yield found
+            if found["status"] in EXECUTION_TERMINAL and all_ended(found):
+                return
 
     def wait(self, id_: str, timeout_s: float | None = None) -> dict[str, Any]:
         """Waits for the end and returns `execution(id_)`. Raises as `watch`."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._redis.pubsub(ignore_subscribe_messages=True) as changes:
-            changes.subscribe(keys.channel(id_))
-            while self._fields(id_)["status"] not in EXECUTION_TERMINAL:
-                self._await_change(changes, id_, deadline)
+        for _ in self._changes(id_, timeout_s):
+            if self._fields(id_)["status"] in EXECUTION_TERMINAL:
+                break
         return self.execution(id_)
 
-    def _await_change(self, changes: Any, id_: str, deadline: float | None) -> None:
-        left = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
-        if left <= 0:
-            raise WaitTimeout(f"execution {id_} has not ended yet; `penstock wait {id_}` waits on")
-        if changes.get_message(timeout=left) is not None:
-            until = time.monotonic() + _COALESCE_S
-            while (rest := until - time.monotonic()) > 0:
-                changes.get_message(timeout=rest)
+    def _changes(self, id_: str, timeout_s: float | None) -> Iterator[None]:
+        """Yields at once, and after each change; a lost Redis is waited for."""
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        lost_since = math.inf
+        while True:
+            try:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as changes:
+                    changes.subscribe(keys.channel(id_))
+                    while True:
+                        yield
+                        lost_since = math.inf
+                        _await_change(changes, id_, deadline)
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                lost_since = min(lost_since, time.monotonic())
+                if time.monotonic() >= min(deadline, lost_since + _LOST_S):
+                    raise
+                time.sleep(_AGAIN_S)
 
     def pause(self, id_: str) -> str:
         """No more of its jobs start; returns the status. Raises NotFound."""
@@ -345,6 +354,16 @@ class Service:
     def doctor(self) -> list[dict[str, Any]]:
         """What of the server and the cluster would break the promise; see docs/guarantees.md."""
         return [check.as_dict() for check in checks(self._redis, self.nodes())]
+
+
+def _await_change(changes: Any, id_: str, deadline: float) -> None:
+    left = min(_LOOK_S, deadline - time.monotonic())
+    if left <= 0:
+        raise WaitTimeout(f"execution {id_} has not ended yet; `penstock wait {id_}` waits on")
+    if changes.get_message(timeout=left) is not None:
+        until = time.monotonic() + _COALESCE_S
+        while (rest := until - time.monotonic()) > 0:
+            changes.get_message(timeout=rest)
 
 
 def _server_ms(client: Any) -> int:

@@ -32,6 +32,7 @@ OWNED = (
     f"{RQ}:failed:*",
     f"{RQ}:suspended",
     f"{PENSTOCK}:executions",
+    f"{PENSTOCK}:key:*",
     f"{PENSTOCK}:ready",
     f"{PENSTOCK}:nodes",
     f"{PENSTOCK}:node:*:leases",
@@ -141,7 +142,7 @@ def executions() -> str:
 
 
 def submission(key: str) -> str:
-    """String: the execution that was submitted under this key. TTL 7 days."""
+    """String: the execution that was submitted under this key. TTL as the execution."""
     return f"{PENSTOCK}:key:{key}"
 
 

@@ -58,6 +58,7 @@ EXECUTION: dict[str, dict[str, str]] = {
     },
     "paused": {
         "running": "resume",
+        "pending": "resume, before it was compiled",
         "succeeded": "its running jobs were the last",
         "failed": "a job failed for good",
         "canceled": "cancel",

@@ -31,6 +31,8 @@ from .scripts import Limits, Request, Script, Scripts, run
 
 #: jobs in one chunk of an extension; a script touches at most 500
 CHUNK = 200
+#: the stage of the jobs that the workflow names; no fan-out can have this name
+STATIC = ":static"
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,10 @@ class Store:
         """(the lease's mark, items) that may be worked on now."""
         mark, *items = _texts(self._call("agenda_take", domain, int(lease_s * 1000), limit))
         return mark, items
+
+    def renew_agenda(self, domain: str, item: str, mark: str, lease_s: float) -> str:
+        """Goes on with an item; the lease's new mark."""
+        return self._text("agenda_renew", domain, item, mark, int(lease_s * 1000))
 
     def finish_agenda(self, domain: str, item: str, mark: str) -> str:
         """OK, or AGAIN when the item was posted anew meanwhile."""

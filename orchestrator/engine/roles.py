@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,6 +25,8 @@ log = logging.getLogger("penstock.orchestrator")
 LOOK_S = 2.0
 #: an item that is not reported done comes up again after this, seconds
 AGENDA_LEASE_S = 10.0
+#: an item that fails so often for a reason of our own is given up
+TRIES = 3
 #: the leader renews its lock this often, and trims this often, seconds
 LEADER_RENEW_S = 5.0
 TRIM_S = 60.0
@@ -41,6 +44,7 @@ class Agenda:
 
     def __init__(self, store: Store, engine: Engine, domain: str = "default"):
         self._store, self._engine, self._domain = store, engine, domain
+        self._failures: Counter[str] = Counter()
 
     def tick(self) -> float:
         while self._take():
@@ -50,17 +54,28 @@ class Agenda:
     def _take(self) -> int:
         mark, items = self._store.take_agenda(self._domain, AGENDA_LEASE_S, 4)
         for item in items:
-            try:
-                done = self._engine.perform(item)
-            except redis.exceptions.RedisError:
-                raise
-            except Exception:
-                # The item comes up again when its lease ends; the others go on.
-                log.exception("event=agenda_item_failed item=%r", item)
-                continue
-            if done:
-                self._store.finish_agenda(self._domain, item, mark)
+            self._perform(item, mark)
         return len(items)
+
+    def _perform(self, item: str, mark: str) -> None:
+        def go_on() -> None:
+            nonlocal mark
+            mark = self._store.renew_agenda(self._domain, item, mark, AGENDA_LEASE_S)
+
+        go_on()
+        try:
+            self._engine.perform(item, go_on)
+        except redis.exceptions.RedisError:
+            raise
+        except Exception as error:
+            # It comes up again when its lease ends, here or elsewhere; the others go on.
+            log.exception("event=agenda_item_failed item=%r", item)
+            self._failures[item] += 1
+            if self._failures[item] < TRIES:
+                return
+            self._engine.give_up(item, error)
+        self._failures.pop(item, None)
+        self._store.finish_agenda(self._domain, item, mark)
 
 
 class Upkeep:
@@ -112,13 +127,13 @@ class Leader:
 
 
 def _drop_gone(client: Any, index: str, key_of: Callable[[str], str]) -> None:
-    """Removes the oldest members whose keys are gone, up to the first that is there."""
-    while page := client.zrange(index, 0, 499):
+    """Removes members whose keys are gone, 500 at a time, oldest first."""
+    start = 0
+    while page := client.zrange(index, start, start + 499):
         with client.pipeline(transaction=False) as pipe:
             for member in page:
                 pipe.exists(key_of(member.decode()))
             gone = [member for member, there in zip(page, pipe.execute(), strict=True) if not there]
         if gone:
             client.zrem(index, *gone)
-        if len(gone) < len(page):
-            return
+        start += len(page) - len(gone)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 from uuid import uuid4
@@ -19,9 +19,9 @@ from ...common.aggregation import ChildOutcome, aggregate, collect_outputs
 from ...common.errors import AggregationError, InputError
 from ...common.jobs import rq_data
 from ...common.spec.expansion import Expansion
-from ...common.spec.models import Job, Workflow
+from ...common.spec.models import Aggregation, Job, Workflow
 from ...common.spec.placeholders import references, resolve
-from ...common.state.store import CHUNK, NewJob, Store
+from ...common.state.store import CHUNK, STATIC, NewJob, Store
 from . import compiler
 
 log = logging.getLogger("penstock.orchestrator")
@@ -41,51 +41,55 @@ class Engine:
         self._window = window
         self._name = name
 
-    def perform(self, item: str) -> bool:
-        """Does one item; True when nothing of it is left. Faults of the user's end its job."""
-        verb, execution, *rest = item.split(" ")
-        job = rest[0] if rest else ""
+    def perform(self, item: str, go_on: Callable[[], None] = lambda: None) -> None:
+        """Does one item to its end, or as far as it can be done now.
+
+        Calls `go_on` now and then, to show that it is still at it. Faults of the
+        user's end its job.
+        """
+        verb, execution, job = _parts(item)
+        workflow = self._workflow(execution)
         try:
             if verb == "expire":
-                return self._expire(execution)
-            workflow = self._workflow(execution)
-            if workflow is None:
-                return True
-            if verb == "compile":
-                return self._compile(execution, workflow)
-            return self._control(verb, execution, workflow.jobs[job], workflow)
+                self._expire(execution, go_on)
+            elif workflow is None:
+                return
+            elif verb == "compile":
+                self._compile(execution, workflow, go_on)
+            elif verb == "expand":
+                self._expand(execution, workflow.jobs[job], workflow, go_on)
+            else:
+                self._fan_in(execution, workflow.jobs[job], workflow, go_on)
         except (InputError, AggregationError) as error:
-            self._fail(execution, "" if verb == "compile" else job, error)
-            return True
+            self.give_up(item, error)
+
+    def give_up(self, item: str, error: Exception) -> None:
+        """Ends the job (or, before it is compiled, the execution) that an item cannot be done for."""
+        verb, execution, job = _parts(item)
+        if verb != "expire":
+            self._store.fail_control(execution, "" if verb == "compile" else job, _as_json(error))
 
     def _workflow(self, execution: str) -> Workflow | None:
         text = self._store.spec(execution)
         return Workflow.from_json(text) if text else None
 
-    def _fail(self, execution: str, job: str, error: Exception) -> None:
-        record = {"type": getattr(error, "code", type(error).__name__), "message": str(error)}
-        self._store.fail_control(execution, job, json.dumps({**record, "traceback": ""}))
-
-    def _compile(self, execution: str, workflow: Workflow) -> bool:
+    def _compile(self, execution: str, workflow: Workflow, go_on: Callable[[], None]) -> None:
         jobs = list(compiler.static_jobs(execution, workflow))
         for number, start in enumerate(range(0, max(len(jobs), 1), CHUNK)):
             chunk = jobs[start : start + CHUNK]
             last = start + CHUNK >= len(jobs)
-            if self._store.extend(execution, "static", number, last, chunk) == "CLOSED":
-                break
-        return True
-
-    def _control(self, verb: str, execution: str, job: Job, workflow: Workflow) -> bool:
-        if verb == "expand":
-            return self._expand(execution, job, workflow)
-        return self._fan_in(execution, job, workflow)
+            if self._store.extend(execution, STATIC, number, last, chunk) == "CLOSED":
+                return
+            go_on()
 
     # -- fan-out
 
     def _expansion(self, execution: str, job: Job) -> Expansion:
         return Expansion(job, read_over(self._store, execution, job))
 
-    def _expand(self, execution: str, job: Job, workflow: Workflow) -> bool:
+    def _expand(
+        self, execution: str, job: Job, workflow: Workflow, go_on: Callable[[], None]
+    ) -> None:
         began = time.monotonic()
         expansion = self._expansion(execution, job)
         limit = job.max_parallel_jobs or 0
@@ -94,7 +98,7 @@ class Engine:
             execution, job.id, len(expansion), limit, self._window, result
         )
         if verdict != "OK":
-            return True
+            return
         if created == 0:
             outcome = "FANOUT_START" if len(expansion) else "FANOUT_NO_JOBS"
             log.info("[FAN-OUT] [Job: %s] %s jobs=%d", job.id, outcome, len(expansion))
@@ -103,7 +107,8 @@ class Engine:
             jobs = self._children(execution, workflow, job, expansion, created, stop)
             last = stop == len(expansion)
             if self._store.extend(execution, job.id, chunk, last, jobs) == "CLOSED":
-                return True
+                return
+            go_on()
             group = self._store.group(execution, job.id)
             created, chunk = int(group["created"]), int(group["created_chunks"])
             settled = int(group["settled"])
@@ -112,7 +117,6 @@ class Engine:
             log.info(
                 "[FAN-OUT] [Job: %s] FANOUT_COMPLETE jobs=%d ms=%.1f", job.id, created, milliseconds
             )
-        return True
 
     def _children(
         self,
@@ -130,69 +134,89 @@ class Engine:
 
     # -- fan-in
 
-    def _fan_in(self, execution: str, job: Job, workflow: Workflow) -> bool:
+    def _fan_in(
+        self, execution: str, job: Job, workflow: Workflow, go_on: Callable[[], None]
+    ) -> None:
         assert job.aggregation is not None
         assert job.fan_out_job_id is not None
         began = time.monotonic()
         total = int(self._store.group(execution, job.fan_out_job_id).get("total", 0))
         log.info("[FAN-IN] [Job: %s] FANIN_START jobs=%d", job.id, total)
-        expansion = self._expansion(execution, workflow.jobs[job.fan_out_job_id])
-        children = self._outcomes(execution, expansion)
+        children: Iterator[ChildOutcome] = iter(())
+        if total:
+            expansion = self._expansion(execution, workflow.jobs[job.fan_out_job_id])
+            children = self._outcomes(execution, expansion, go_on)
         if job.aggregation.strategy == "custom":
-            return self._hand_over(execution, job, children, total)
-        token = self._store.start_control(execution, job.id, f"{uuid4().hex}.0", self._name)
-        if token is None:
-            return True
-        result = aggregate(
-            job.aggregation.strategy,
-            children,
-            source_job_id=job.fan_out_job_id,
-            metric_name=job.aggregation.metric_name,
-            ascending=job.aggregation.ascending,
-            on_failed=job.aggregation.on_failed,
-            min_success=job.aggregation.min_success,
-            total=total,
-        )
-        self._store.settle_control(token, "finished", json.dumps(result))
+            self._hand_over(execution, job, job.aggregation, children, total)
+        else:
+            self._aggregate(execution, job, job.aggregation, children, total)
         milliseconds = (time.monotonic() - began) * 1000
         log.info("[FAN-IN] [Job: %s] FANIN_COMPLETE jobs=%d ms=%.1f", job.id, total, milliseconds)
-        return True
+
+    def _aggregate(
+        self,
+        execution: str,
+        job: Job,
+        how: Aggregation,
+        children: Iterator[ChildOutcome],
+        total: int,
+    ) -> None:
+        token = self._store.start_control(execution, job.id, f"{uuid4().hex}.0", self._name)
+        if token is None:
+            return
+        try:
+            result = aggregate(
+                how.strategy,
+                children,
+                source_job_id=job.fan_out_job_id or "",
+                metric_name=how.metric_name,
+                ascending=how.ascending,
+                on_failed=how.on_failed,
+                min_success=how.min_success,
+                total=total,
+            )
+        except AggregationError as error:
+            self._store.settle_control(token, "failed", error=_as_json(error))
+        else:
+            self._store.settle_control(token, "finished", json.dumps(result))
 
     def _hand_over(
-        self, execution: str, job: Job, children: Iterator[ChildOutcome], total: int
-    ) -> bool:
-        assert job.aggregation is not None
+        self,
+        execution: str,
+        job: Job,
+        how: Aggregation,
+        children: Iterator[ChildOutcome],
+        total: int,
+    ) -> None:
         outputs = collect_outputs(
-            children,
-            on_failed=job.aggregation.on_failed,
-            min_success=job.aggregation.min_success,
-            total=total,
+            children, on_failed=how.on_failed, min_success=how.min_success, total=total
         )
         config = {
-            "function": job.aggregation.custom_aggregator,
+            "function": how.custom_aggregator,
             "outputs": outputs,
             "strategy": "custom",
             "source_job_id": job.fan_out_job_id,
         }
-        self._store.enqueue_control(
-            execution, job.id, rq_data(compiler.CUSTOM_FAN_IN, json.dumps(config))
-        )
-        return True
+        data = rq_data(compiler.CUSTOM_FAN_IN, json.dumps(config))
+        self._store.enqueue_control(execution, job.id, data)
 
-    def _outcomes(self, execution: str, expansion: Expansion) -> Iterator[ChildOutcome]:
+    def _outcomes(
+        self, execution: str, expansion: Expansion, go_on: Callable[[], None]
+    ) -> Iterator[ChildOutcome]:
         fields = ("status", "result", "error")
         for start in range(0, len(expansion), PAGE):
             names = expansion.child_ids(start, start + PAGE)
             for offset, row in enumerate(self._store.jobs(execution, names, fields)):
                 yield _outcome(start + offset, row)
+            go_on()
 
     # -- the end
 
-    def _expire(self, execution: str) -> bool:
+    def _expire(self, execution: str, go_on: Callable[[], None]) -> None:
         start = 0
         while start >= 0:
             start = self._store.expire(execution, start)
-        return True
+            go_on()
 
 
 def read_over(store: Store, execution: str, job: Job) -> Any:
@@ -215,6 +239,17 @@ def fan_out_output(job: Job, expansion: Expansion) -> dict[str, Any]:
         "parameter_count": expansion.parameter_count,
         "source_job_id": job.id,
     }
+
+
+def _parts(item: str) -> tuple[str, str, str]:
+    """(verb, execution, job or '') of an agenda item."""
+    verb, execution, job = [*item.split(" "), "", ""][:3]
+    return verb, execution, job
+
+
+def _as_json(error: Exception) -> str:
+    kind = getattr(error, "code", type(error).__name__)
+    return json.dumps({"type": kind, "message": str(error), "traceback": ""})
 
 
 def _outcome(index: int, row: dict[str, str]) -> ChildOutcome:

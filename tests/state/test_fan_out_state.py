@@ -145,6 +145,8 @@ def test_retry_runs_only_what_did_not_succeed(cluster):
     assert cluster.status == "failed"
     assert cluster.store.retry(EXECUTION_ID) == "RUNNING"
     assert cluster.store.retry(EXECUTION_ID) == "OPEN"
+    assert cluster.statuses("src", "src_0") == ["deferred", "deferred"]
+    assert cluster.store.open_group(EXECUTION_ID, "src", 3, 0, 1000, "{}") == ("OK", 3, 1, 2)
     assert cluster.statuses("src", "src_0", "src_1", "after", "best") == [
         "started", "queued", "finished", "deferred", "deferred",
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.common.state import keys
 from penstock.common.state.lock import Lock
+from penstock.common.state.store import STATIC
 from support.scripted import EXECUTION_ID, SHIFT_KEY, TTL_S, Node, bad, done, new_job
 
 
@@ -131,7 +132,7 @@ def test_pause_parks_and_resume_puts_back_in_order(cluster):
     assert node.advance(done(running)).verdicts == ["OK"]
     other = new_job("x")
     cluster.store.submit("zzzzzzzzzzzz", "d", "{}", {"name": "o", "ttl_s": 9, "parallelism": 0})
-    cluster.store.extend("zzzzzzzzzzzz", "static", 0, True, [other])
+    cluster.store.extend("zzzzzzzzzzzz", STATIC, 0, True, [other])
     assert cluster.store.control(EXECUTION_ID, "resume") == "running"
     assert [one.name for one in node.claim(4)] == ["j1", "j2", "j3", "x"]
 
@@ -163,7 +164,7 @@ def test_a_big_cancel_goes_in_chunks(cluster):
     cluster.submit(new_job("a"))
     for number in range(5):
         chunk = [new_job(f"d{number}_{i}", ("a",)) for i in range(300)]
-        cluster.store.extend(EXECUTION_ID, "static", number + 1, number == 4, chunk)
+        cluster.store.extend(EXECUTION_ID, STATIC, number + 1, number == 4, chunk)
     cluster.store.control(EXECUTION_ID, "cancel")
     assert 0 < int(cluster.store.execution(EXECUTION_ID)["canceled"]) <= 500
     while cluster.store.drain_outbox():

@@ -6,6 +6,7 @@ import pytest
 
 from penstock.common.jobs import Settlement, Token, job_id
 from penstock.common.state import keys
+from penstock.common.state.store import STATIC
 from support.scripted import EXECUTION_ID, bad, done, new_job
 
 
@@ -148,7 +149,7 @@ def test_a_script_touches_at_most_500_jobs(cluster):
     # further chunks come while the execution is still open
     for number in range(5):
         chunk = [new_job(name, ("a",)) for name in names[number * 300 : number * 300 + 300]]
-        cluster.store.extend(EXECUTION_ID, "static", number + 1, number == 4, chunk)
+        cluster.store.extend(EXECUTION_ID, STATIC, number + 1, number == 4, chunk)
     node = cluster.node()
     node.advance(done(*node.claim(1)))
     queued = cluster.client.llen("rq:queue:any.p5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.common.state.store import STATIC
 from support.scripted import EXECUTION_ID, bad, done, new_job
 
 FIELDS = {"name": "t", "ttl_s": 100, "policy": "continue", "parallelism": 0}
@@ -21,10 +22,10 @@ def test_submit_is_idempotent_by_id_and_by_key(cluster):
 def test_chunks_apply_once_and_in_order(cluster):
     store = cluster.store
     store.submit(EXECUTION_ID, "d", "{}", FIELDS)
-    assert store.extend(EXECUTION_ID, "static", 1, True, [new_job("b")]) == "AHEAD"
-    assert store.extend(EXECUTION_ID, "static", 0, False, [new_job("a")]) == "OK"
-    assert store.extend(EXECUTION_ID, "static", 0, False, [new_job("a")]) == "DONE"
-    assert store.extend(EXECUTION_ID, "static", 1, True, [new_job("b")]) == "OK"
+    assert store.extend(EXECUTION_ID, STATIC, 1, True, [new_job("b")]) == "AHEAD"
+    assert store.extend(EXECUTION_ID, STATIC, 0, False, [new_job("a")]) == "OK"
+    assert store.extend(EXECUTION_ID, STATIC, 0, False, [new_job("a")]) == "DONE"
+    assert store.extend(EXECUTION_ID, STATIC, 1, True, [new_job("b")]) == "OK"
     assert store.job_names(EXECUTION_ID) == ["a", "b"]
     assert store.execution(EXECUTION_ID)["jobs"] == "2"
 
@@ -33,7 +34,7 @@ def test_a_later_chunk_sees_what_ended_before_it(cluster):
     store, node = cluster.store, cluster.node()
     store.submit(EXECUTION_ID, "d", "{}", FIELDS)
     jobs = [new_job("good", dependents="c d"), new_job("bad", dependents="d")]
-    store.extend(EXECUTION_ID, "static", 0, False, jobs)
+    store.extend(EXECUTION_ID, STATIC, 0, False, jobs)
     good, failing = node.claim(2)
     node.advance(done(good), bad(failing))
     assert cluster.status == "running"
@@ -42,7 +43,7 @@ def test_a_later_chunk_sees_what_ended_before_it(cluster):
         new_job("d", ("good", "bad"), dependents="e"),
         new_job("e", ("d",)),
     ]
-    store.extend(EXECUTION_ID, "static", 1, True, later)
+    store.extend(EXECUTION_ID, STATIC, 1, True, later)
     assert cluster.statuses("c", "d", "e") == ["queued", "canceled", "canceled"]
     node.advance(done(*node.claim()))
     assert cluster.status == "failed"
@@ -51,7 +52,7 @@ def test_a_later_chunk_sees_what_ended_before_it(cluster):
 def test_nothing_is_added_to_an_ended_execution(cluster):
     cluster.submit(new_job("a"))
     cluster.store.control(EXECUTION_ID, "cancel")
-    assert cluster.store.extend(EXECUTION_ID, "static", 1, True, [new_job("b")]) == "CLOSED"
+    assert cluster.store.extend(EXECUTION_ID, STATIC, 1, True, [new_job("b")]) == "CLOSED"
     assert cluster.statuses("a", "b") == ["canceled", ""]
 
 

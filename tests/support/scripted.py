@@ -18,7 +18,7 @@ from penstock.common.jobs import (
 )
 from penstock.common.state import keys
 from penstock.common.state.states import EXECUTION, EXECUTION_TERMINAL, JOB
-from penstock.common.state.store import NewJob, Store
+from penstock.common.state.store import STATIC, NewJob, Store
 
 EXECUTION_ID = "abcdefghijklmn1"
 TTL_S = 1000
@@ -102,7 +102,7 @@ class Cluster:
     def submit(self, *jobs: NewJob, **fields: Any) -> None:
         given = {"name": "test", "root": "", "digest": "", "policy": "continue", "ttl_s": TTL_S}
         self.store.submit(self.id, "digest", "{}", {**given, "parallelism": 0, **fields})
-        assert self.store.extend(self.id, "static", 0, True, jobs) == "OK"
+        assert self.store.extend(self.id, STATIC, 0, True, jobs) == "OK"
 
     def node(self, id_: str = "n1", **given: Any) -> Node:
         node = Node(self.store, id_, f"{id_}inc", **given)

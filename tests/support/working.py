@@ -19,7 +19,7 @@ import redis
 
 from penstock.common.jobs import job_id, new_execution_id, queue_class, queue_name, rq_data
 from penstock.common.state import keys
-from penstock.common.state.store import NewJob, Store
+from penstock.common.state.store import STATIC, NewJob, Store
 
 from .workload import CODE
 
@@ -50,7 +50,7 @@ class Execution:
         for chunk, start in enumerate(range(0, len(jobs), 200)):
             part = jobs[start : start + 200]
             last = start + 200 >= len(jobs)
-            assert self.store.extend(self.id, "static", chunk, last, part) == "OK"
+            assert self.store.extend(self.id, STATIC, chunk, last, part) == "OK"
         return self
 
     def job(self, name: str) -> dict[str, str]:

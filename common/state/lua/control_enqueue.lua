@@ -4,7 +4,8 @@
 -- RETURNS OK | ENDED (it has ended, or is on its way already)
 local x = X.get(ARGV[1])
 local job = J.get(ARGV[1] .. '-' .. ARGV[2])
-if not job or job.status ~= 'deferred' or X.closed(x) or redis.call('HGET', job.key, 'handed_over') then
+if not job or job.status ~= 'deferred' or job.waits > 0 or X.closed(x)
+  or redis.call('HGET', job.key, 'handed_over') then
   return 'ENDED'
 end
 redis.call('HSET', job.key, 'data', ARGV[3], 'handed_over', 1)

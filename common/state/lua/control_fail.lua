@@ -1,7 +1,7 @@
 -- requires: settle
 -- Fails a control job that cannot be carried out (or the whole execution, without a job).
 -- ARGV  execution, job ('' for the execution), error (JSON)
--- RETURNS OK | ENDED
+-- RETURNS OK | ENDED (it has ended, runs, or waits for others)
 local x = X.get(ARGV[1])
 if X.closed(x) then return 'ENDED' end
 if ARGV[2] == '' then
@@ -12,7 +12,7 @@ if ARGV[2] == '' then
   X.touch(x)
 else
   local job = J.get(x.id .. '-' .. ARGV[2])
-  if not job or JOB_ENDED[job.status] then return 'ENDED' end
+  if not job or job.status ~= 'deferred' or job.waits > 0 then return 'ENDED' end
   F.finish(job, 'failed', 'error', ARGV[3])
 end
 F.run()

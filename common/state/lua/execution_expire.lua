@@ -21,6 +21,8 @@ for _, name in ipairs(names) do
   end
 end
 if #names == size then return at + size end
+local key = redis.call('HGET', K.execution(x_id), 'key')
+if key and key ~= '' then redis.call('EXPIRE', K.submission(key), x.ttl_s) end
 for _, key in ipairs({ K.execution(x_id), K.spec(x_id), K.jobs(x_id), K.held(x_id), K.parked(x_id),
   K.outbox(x_id) }) do
   redis.call('EXPIRE', key, x.ttl_s)

@@ -1,6 +1,6 @@
 -- requires: flow
 -- Adds one chunk of jobs to an execution, once; those with nothing to wait for go on.
--- ARGV  execution, stage ('static' or a fan-out's name), number of the chunk (from 0),
+-- ARGV  execution, stage (':static' or a fan-out's name), number of the chunk (from 0),
 --       1 when it is the stage's last, then for each job: its name, the names it
 --       waits for (`a b?`: b's outcome does not matter), the count of its fields and
 --       the fields themselves
@@ -11,45 +11,33 @@
 local x_id, stage, number, last = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 local x = X.get(x_id)
 if X.closed(x) then return 'CLOSED' end
-local chunk_field = stage == 'static' and 'chunks' or 'created_chunks'
-local chunk_key = stage == 'static' and K.execution(x_id) or K.group(x_id, stage)
+local chunk_field = stage == ':static' and 'chunks' or 'created_chunks'
+local chunk_key = stage == ':static' and K.execution(x_id) or K.group(x_id, stage)
 local expected = tonumber(redis.call('HGET', chunk_key, chunk_field) or 0)
 if number < expected then return 'DONE' end
 if number > expected then return 'AHEAD' end
 
-local function upstreams_of(text)
-  local open, failed = 0, nil
-  for name, any_end in string.gmatch(text, '([^ ?]+)(%??)') do
-    local v = redis.call('HMGET', K.job(x_id .. '-' .. name), 'status', 'on_failure')
-    if not JOB_ENDED[v[1]] then
-      open = open + 1
-    elseif v[1] ~= 'finished' and any_end == '' and v[2] ~= 'continue' then
-      failed = name
-    end
-  end
-  return open, failed
-end
-
 redis.call('HSET', chunk_key, chunk_field, number + 1)
 if x.status == 'pending' then
   x.status = 'running'
-  redis.call('HSET', K.execution(x_id), 'status', 'running', 'started_at', NOW_ISO)
+  redis.call('HSET', K.execution(x_id), 'status', 'running')
   event('execution_running', 'execution', x_id)
 end
+redis.call('HSETNX', K.execution(x_id), 'started_at', NOW_ISO)
 local made, at = {}, 5
 while at <= #ARGV do
   local name, upstreams, n = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local id = x_id .. '-' .. name
-  local open, failed = upstreams_of(upstreams)
+  local open, failed = F.upstreams(x_id, name, upstreams)
   redis.call('HSET', K.job(id), 'status', 'deferred', 'created_at', NOW_ISO, 'execution', x_id,
-    'job', name, 'upstreams', (string.gsub(upstreams, '%?', '')), 'waits', open,
+    'job', name, 'upstreams', upstreams, 'waits', open,
     unpack(ARGV, at + 3, at + 2 + n))
   redis.call('RPUSH', K.jobs(x_id), name)
   made[#made + 1] = { id, open, failed }
   at = at + 3 + n
 end
 X.count(x, 'jobs', #made)
-if stage ~= 'static' then
+if stage ~= ':static' then
   redis.call('HINCRBY', K.group(x_id, stage), 'created', #made)
 elseif last then
   redis.call('HSET', K.execution(x_id), 'compiled', 1)
@@ -57,7 +45,7 @@ end
 for _, one in ipairs(made) do
   local job = J.get(one[1])
   if one[3] then
-    F.finish(job, 'canceled', 'reason', 'upstream ' .. one[3] .. ' did not succeed')
+    F.skip(job, one[3])
   elseif one[2] == 0 then
     G.ready(job)
   end

@@ -11,16 +11,18 @@ if not EXECUTION_ENDED[x.status] then return 'OPEN' end
 local compiled = redis.call('HGET', K.execution(x_id), 'compiled') == '1'
 
 redis.call('ZREM', K.agenda('default'), 'expire ' .. x_id)
-redis.call('HSET', K.execution(x_id), 'status', compiled and 'running' or 'pending', 'retrying', 1)
-redis.call('HDEL', K.execution(x_id), 'closing', 'ended_at', 'admitted')
-for _, key in ipairs({ K.execution(x_id), K.spec(x_id), K.jobs(x_id) }) do
+x.status = compiled and 'running' or 'pending'
+redis.call('HSET', K.execution(x_id), 'status', x.status, 'retrying', 1)
+local key = redis.call('HGET', K.execution(x_id), 'key')
+if key and key ~= '' then redis.call('PERSIST', K.submission(key)) end
+for _, key in ipairs({ K.execution(x_id), K.spec(x_id), K.jobs(x_id), K.outbox(x_id) }) do
   redis.call('PERSIST', key)
 end
-x.closing, x.status, x.admitted = nil, compiled and 'running' or 'pending', 0
 event('execution_running', 'execution', x_id)
-F.push('reset', x_id, 0)
-if not compiled then post_agenda('compile ' .. x_id) end
+-- Behind what is left of the end; until then the execution stays closed.
+redis.call('RPUSH', K.outbox(x_id), 'reset ' .. x_id .. ' 0')
+redis.call('SADD', K.outboxes(), x_id)
 X.touch(x)
-F.run()
+F.drain()
 X.flush()
 return 'RUNNING'

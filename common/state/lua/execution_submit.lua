@@ -10,12 +10,12 @@ if key ~= '' then known = redis.call('GET', K.submission(key)) or id end
 local there = redis.call('HGET', K.execution(known), 'submitted_digest')
 if there then return { there == digest and 'EXISTS' or 'CONFLICT', known } end
 
-local fields = { 'id', id, 'submitted_digest', digest, 'status', 'pending', 'created_at', NOW_ISO }
+local fields = { 'id', id, 'key', key, 'submitted_digest', digest, 'status', 'pending', 'created_at', NOW_ISO }
 for i = 5, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', K.execution(id), unpack(fields))
 redis.call('SET', K.spec(id), spec)
 redis.call('ZADD', K.executions(), NOW_MS, id)
-if key ~= '' then redis.call('SET', K.submission(key), id, 'EX', X.get(id).ttl_s) end
+if key ~= '' then redis.call('SET', K.submission(key), id) end
 event('execution_pending', 'execution', id)
 post_agenda('compile ' .. id)
 return { 'OK', id }

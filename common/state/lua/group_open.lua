@@ -2,20 +2,26 @@
 -- Opens a fan-out: how many jobs it will have, and how many of them may run at once.
 -- ARGV  execution, fan-out, total, max_parallel_jobs (0: no limit), window,
 --       its result (JSON)
--- RETURNS {OK | ENDED, created so far, chunks so far, settled so far}
+-- RETURNS {OK | ENDED (or it waits for others), created so far, chunks so far, settled so far}
 -- KEEPS  the first opening stays; opening again reads how far it is, and lets the
 --        children's ends ask for more of them anew.
 local x, name = X.get(ARGV[1]), ARGV[2]
 local job = J.get(x.id .. '-' .. name)
-if not job or JOB_ENDED[job.status] or X.closed(x) then return { 'ENDED', 0, 0, 0 } end
+if not job or JOB_ENDED[job.status] or job.waits > 0 or X.closed(x) then
+  return { 'ENDED', 0, 0, 0 }
+end
 local key = K.group(x.id, name)
-if redis.call('HSETNX', key, 'total', ARGV[3]) == 1 then
+local first = redis.call('HSETNX', key, 'total', ARGV[3]) == 1
+if first then
   redis.call('HSET', key, 'limit', ARGV[4], 'window', ARGV[5], 'created', 0, 'settled', 0)
-  redis.call('HSET', job.key, 'status', 'started', 'attempt', 1, 'started_at', NOW_ISO,
-    'result', ARGV[6])
+  redis.call('HSET', job.key, 'result', ARGV[6])
+end
+if job.status == 'deferred' then
+  redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt + 1, 'started_at', NOW_ISO)
   X.count(x, 'running', 1)
   event('job_started', 'execution', x.id, 'job', name, 'total', ARGV[3])
   F.push('group', x.id, name)
+  if not first then F.push('reopen', x.id, name, 0) end
 end
 redis.call('HDEL', key, 'asked')
 F.run()

@@ -6,7 +6,8 @@
 --       log), then pairs: `<root>|<digest>|<function>` and how many riders of it
 -- RETURNS {OK | UNKNOWN | SUSPENDED, verdicts (OK | STALE), jobs (see C.payload)}
 -- KEEPS  a settlement counts only under its token; the same claim id again returns
---        the same verdicts and the jobs whose tokens still hold, and changes nothing.
+--        the same verdicts and the jobs whose tokens still hold, and changes nothing;
+--        an earlier one that arrives late claims nothing.
 local id, incarnation, claim_id, lanes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local free_there, draining, settled = A.parse(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
 local n = N.get(id)
@@ -28,6 +29,9 @@ if known and n.claim == claim_id then
   return { 'OK', verdicts, jobs_of_last_claim() }
 end
 
+local function turn(claim) return tonumber(string.match(claim or '', '(%d+)$') or 0) end
+local late = known and turn(claim_id) < turn(n.claim)
+
 local verdicts, at, done, bad = {}, 8, 0, 0
 for i = 1, settled do
   local outcome = ARGV[at + 3]
@@ -44,22 +48,23 @@ F.run()
 
 local jobs, status = {}, known and 'OK' or 'UNKNOWN'
 if known and redis.call('EXISTS', K.suspended()) == 1 then status = 'SUSPENDED' end
-if status == 'OK' and not draining then
+if status == 'OK' and not draining and not late then
   local free, ahead = N.free(n), {}
   for name, amount in pairs(free) do free[name] = math.min(amount, free_there[name] or amount) end
   for i = at, #ARGV, 2 do ahead[ARGV[i]] = tonumber(ARGV[i + 1]) end
   redis.call('ZREM', K.idle(), id)
   local other_idle = redis.call('ZCARD', K.idle()) > 0
   jobs = C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  if F.touched >= STEP_LIMIT then Q.wake_again(id) end
   local heads = 0
   for _, job in ipairs(jobs) do heads = heads + 1 - job[17] end
   if heads < lanes then
     redis.call('ZADD', K.idle(), (n.used.slots or 0) / math.max(n.total.slots or 1, 1), id)
   end
-elseif known then
+elseif known and not late then
   redis.call('ZREM', K.idle(), id)
 end
-if known then
+if known and not late then
   redis.call('HSET', K.node(id), 'claim', claim_id, 'verdicts', table.concat(verdicts, ' '),
     'used', A.format(n.used))
 end

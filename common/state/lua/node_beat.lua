@@ -21,7 +21,7 @@ if not known then return { 'UNKNOWN', 0, stale } end
 
 redis.call('PEXPIRE', K.node(id), 2 * n.timeout_ms)
 redis.call('ZADD', K.nodes(), NOW_MS, id)
-if #ARGV > 3 or next(n.used) then
+do
   local used, leases = {}, redis.call('HGETALL', K.node_leases(id))
   for i = 1, #leases, 2 do
     local attempt, claim, needs = string.match(leases[i + 1], '^(%d+) (%S+) %d+ ?(.*)$')
@@ -33,8 +33,10 @@ if #ARGV > 3 or next(n.used) then
       if J.holds(job, tonumber(attempt), claim) then S.requeue(job, 'not held') end
     end
   end
-  n.used = used
-  N.save_used(n)
+  if next(used) or next(n.used) then
+    n.used = used
+    N.save_used(n)
+  end
 end
 if state ~= n.state then
   redis.call('HSET', K.node(id), 'state', state)
@@ -43,6 +45,8 @@ if state ~= n.state then
   end
 end
 F.run()
-local lists = upkeep()
+-- Shorter than a time-out by the time between two beats, so that whoever was silent for
+-- a time-out has been so while the upkeep went on.
+local lists = upkeep(math.max(1500, n.timeout_ms * 2 / 3))
 X.flush()
 return { 'OK', lists > 0 and 1 or 0, stale }

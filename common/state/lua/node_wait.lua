@@ -19,6 +19,6 @@ else
 end
 A.add(n.used, charge, 1)
 redis.call('HSET', K.node_leases(n.id), id, head .. ' ' .. A.format(charge))
-N.save_used(n)
+if n.incarnation then N.save_used(n) end
 event(ARGV[5] == '1' and 'job_waits' or 'job_goes_on', 'execution', job.execution, 'job', job.job)
 return 'OK'

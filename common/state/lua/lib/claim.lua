@@ -48,11 +48,17 @@ local function reserve(job)
   redis.call('HSET', job.key, 'reserved_by', best.id, 'passed', 0)
   event('node_reserved', 'node', best.id, 'execution', job.execution, 'job', job.job)
 end
+-- The node that keeps itself free for this job, if its reservation still stands.
+local function reserving_node(job)
+  local n = job.reserved_by and N.get(job.reserved_by)
+  local id, till = string.match(n and n.reserved or '', '^(%S+) (%d+)$')
+  return id == job.id and tonumber(till) > NOW_MS and n or nil
+end
 -- Others were claimed that stood behind this job.
 local function pass_over(job, n)
   if not N.could(n, job.class, job.needs) then return end
   local passed = redis.call('HINCRBY', job.key, 'passed', 1)
-  if passed >= PASSES and not job.reserved_by then reserve(job) end
+  if passed >= PASSES and not reserving_node(job) then reserve(job) end
 end
 -- The job this node is kept free for, while it still waits.
 local function reservation(n)
@@ -66,9 +72,11 @@ local function reservation(n)
 end
 local function clear_reservation(job)
   if not job.reserved_by then return end
-  redis.call('HDEL', K.node(job.reserved_by), 'reserved')
+  local n = reserving_node(job)
   redis.call('HDEL', job.key, 'reserved_by')
-  N.get(job.reserved_by).reserved = nil
+  if not n then return end
+  redis.call('HDEL', K.node(n.id), 'reserved')
+  n.reserved = nil
 end
 
 local function park(job)
@@ -143,6 +151,7 @@ local function dismiss(r, n)
     return true
   end
   local x = X.get(job.execution)
+  F.touched = F.touched + 1
   if X.closed(x) then
     remove(r)
     F.finish(job, 'canceled', 'reason', x.closing or 'canceled')
@@ -164,7 +173,7 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
   local claimed, served, passed, kept = {}, {}, {}, reservation(n)
   for _, level in ipairs(levels(n)) do
     for _, r in ipairs(level.readers) do served[#served + 1] = r end
-    while #claimed < CLAIM_LIMIT do
+    while #claimed < CLAIM_LIMIT and F.touched < STEP_LIMIT do
       local r = oldest(level)
       if not r then break end
       local job = r.job

@@ -26,7 +26,7 @@ local function try_end(x)
     'compiled', 'faults', 'status', 'retrying')
   local open = tonumber(v[1] or 0)
   for i = 2, 5 do open = open - tonumber(v[i] or 0) end
-  local cut_short = x.status == 'canceled'
+  local cut_short = x.status == 'canceled' or x.closing
   if open > 0 or v[9] or not (v[6] == '1' or cut_short) then return end
   if not EXECUTION_ENDED[v[8]] then
     x.status = tonumber(v[7] or 0) > 0 and 'failed' or 'succeeded'

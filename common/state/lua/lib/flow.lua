@@ -70,27 +70,53 @@ group_child_ended = function(job, status)
   F.push('group', job.execution, job.group)
 end
 
+-- What a job's upstreams (`a b?`) mean for it now: how many are open, and one that
+-- ended badly. One that has ended but has yet to tell this job of it counts as open.
+local function not_told_yet(id, name, from)
+  local dependents = redis.call('HGET', K.job(id), 'dependents') or ''
+  local at = string.find(' ' .. dependents .. ' ', '[ ]' .. string.gsub(name, '%-', '%%-') .. '[ ?]')
+  return at and at >= tonumber(from)
+end
+function F.upstreams(x_id, name, text)
+  local open, failed = 0, nil
+  for upstream, any_end in string.gmatch(text, '([^ ?]+)(%??)') do
+    local id = x_id .. '-' .. upstream
+    local v = redis.call('HMGET', K.job(id), 'status', 'on_failure', 'fan_at')
+    if not JOB_ENDED[v[1]] or v[3] and not_told_yet(id, name, v[3]) then
+      open = open + 1
+    elseif v[1] ~= 'finished' and any_end == '' and v[2] ~= 'continue' then
+      failed = upstream
+    end
+  end
+  return open, failed
+end
+function F.skip(job, upstream)
+  F.finish(job, 'canceled', 'reason', 'upstream ' .. upstream .. ' did not succeed')
+end
+
 -- Tells the dependents of an ended job, from position `at` of its list on. A
--- dependent with a question mark does not mind how the job ended.
+-- dependent with a question mark does not mind how the job ended. While some have
+-- yet to be told, the job's `fan_at` says from where on.
 local function step_fan(x_id, name, at, ok)
   local id = x_id .. '-' .. name
   local dependents = redis.call('HGET', K.job(id), 'dependents') or ''
   at, ok = tonumber(at), tonumber(ok) == 1
   while true do
     local from, to, dependent, any_end = string.find(dependents, '([^ ?]+)(%??)', at)
-    if not from then return end
+    if not from then break end
     if F.touched >= STEP_LIMIT then return { 'fan', x_id, name, from, ok and 1 or 0 } end
     F.touched = F.touched + 1
     at = to + 1
     local job = J.get(x_id .. '-' .. dependent)
     if job and job.status == 'deferred' then
       if not ok and any_end == '' then
-        F.finish(job, 'canceled', 'reason', 'upstream ' .. name .. ' did not succeed')
+        F.skip(job, name)
       elseif redis.call('HINCRBY', job.key, 'waits', -1) == 0 then
         G.ready(job)
       end
     end
   end
+  if F.draining then redis.call('HDEL', K.job(id), 'fan_at') end
 end
 
 local function tell_node_to_stop(job)
@@ -123,6 +149,7 @@ local function step_cancel(x_id, at, reason)
     if job and not JOB_ENDED[job.status] then
       take_out(job)
       F.finish(job, 'canceled', 'reason', reason)
+      if job.kind == 'fan-out' then redis.call('DEL', K.group_held(x_id, name)) end
     end
   end
   if #names == room then return { 'cancel', x_id, at + room, reason } end
@@ -132,6 +159,7 @@ end
 -- Puts parked jobs back at the heads of their lists, the last one first.
 local function step_unpark(x_id)
   while true do
+    if X.get(x_id).status == 'paused' then return end
     if F.touched >= STEP_LIMIT then return { 'unpark', x_id } end
     local id = redis.call('RPOP', K.parked(x_id))
     if not id then return end
@@ -146,11 +174,47 @@ local function undo_child(job)
   redis.call('HINCRBY', key, 'settled', -1)
   if job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', -1) end
 end
-
 -- A fan-out that ended well in spite of failed children opens again with them.
 local function must_open_again(job)
   return job.kind == 'fan-out' and job.status == 'finished'
     and tonumber(redis.call('HGET', K.group(job.execution, job.job), 'bad') or 0) > 0
+end
+-- `waits` is out of reach until the second pass has counted it anew.
+local NOT_COUNTED = 1000000
+local function reset_job(job, x)
+  X.count(x, job.status, -1)
+  local fault = job.status ~= 'canceled' and job.status ~= 'finished'
+    and job.on_failure ~= 'continue' and job.tolerated ~= '1'
+  if fault then X.count(x, 'faults', -1) end
+  if job.origin then redis.call('ZREM', K.failed(job.origin), job.id) end
+  redis.call('ZREM', K.dead(), job.id)
+  if job.group then undo_child(job) end
+  redis.call('HSET', job.key, 'status', 'deferred', 'crashes', 0, 'losses', 0, 'waits', NOT_COUNTED,
+    'retries_left', redis.call('HGET', job.key, 'retries') or 0)
+  redis.call('HDEL', job.key, 'error', 'reason', 'ended_at', 'metrics', 'passed', 'handed_over',
+    'unmet', 'fan_at', 'gate')
+  if job.kind ~= 'fan-out' then redis.call('HDEL', job.key, 'result') end
+  for _, verb in ipairs({ 'expand ', 'fanin ' }) do
+    redis.call('ZREM', K.agenda('default'), verb .. x.id .. ' ' .. job.job)
+  end
+  event('job_deferred', 'execution', x.id, 'job', job.job)
+end
+local function keep_for_ever(job, x)
+  redis.call('PERSIST', job.key)
+  redis.call('PERSIST', K.log(x.id, job.job))
+  if job.kind == 'fan-out' then
+    redis.call('PERSIST', K.group(x.id, job.job))
+    redis.call('DEL', K.group_held(x.id, job.job))
+    redis.call('HDEL', K.group(x.id, job.job), 'admitted')
+  end
+end
+local function begin_reset(x)
+  x.closing, x.admitted = nil, 0
+  redis.call('HDEL', K.execution(x.id), 'closing', 'ended_at', 'admitted')
+  redis.call('DEL', K.held(x.id), K.parked(x.id))
+  if x.status == 'pending' or redis.call('HGET', K.execution(x.id), 'compiled') ~= '1' then
+    post_agenda('compile ' .. x.id)
+  end
 end
 
 -- retry, first pass: whatever did not succeed is deferred again, as new.
@@ -158,22 +222,16 @@ local function step_reset(x_id, at)
   at = tonumber(at)
   local x, room = X.get(x_id), STEP_LIMIT - F.touched
   if room <= 0 then return { 'reset', x_id, at } end
+  if at == 0 then begin_reset(x) end
   local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
   for _, name in ipairs(names) do
     F.touched = F.touched + 1
     local job = J.get(x_id .. '-' .. name)
-    if job then redis.call('PERSIST', job.key) end
-    if job and JOB_ENDED[job.status] and (job.status ~= 'finished' or must_open_again(job)) then
-      X.count(x, job.status, -1)
-      local fault = job.status ~= 'canceled' and job.status ~= 'finished' and job.on_failure ~= 'continue' and job.tolerated ~= '1'
-      if fault then X.count(x, 'faults', -1) end
-      if job.origin then redis.call('ZREM', K.failed(job.origin), job.id) end
-      redis.call('ZREM', K.dead(), job.id)
-      if job.group then undo_child(job) end
-      redis.call('HSET', job.key, 'status', 'deferred', 'crashes', 0, 'losses', 0, 'retries_left',
-        redis.call('HGET', job.key, 'retries') or 0)
-      redis.call('HDEL', job.key, 'error', 'reason', 'ended_at', 'result', 'metrics', 'passed', 'handed_over')
-      event('job_deferred', 'execution', x_id, 'job', name)
+    if job then
+      keep_for_ever(job, x)
+      if JOB_ENDED[job.status] and (job.status ~= 'finished' or must_open_again(job)) then
+        reset_job(job, x)
+      end
     end
   end
   if #names == room then return { 'reset', x_id, at + room } end
@@ -181,6 +239,7 @@ local function step_reset(x_id, at)
 end
 
 -- retry, second pass: jobs count their upstreams anew; those without any go on.
+-- A fan-out's children wait until it opens again.
 local function step_rewait(x_id, at)
   at = tonumber(at)
   local room = STEP_LIMIT - F.touched
@@ -189,37 +248,53 @@ local function step_rewait(x_id, at)
   for _, name in ipairs(names) do
     F.touched = F.touched + 1
     local job = J.get(x_id .. '-' .. name)
-    if job and job.status == 'deferred' then
-      local waits = 0
-      local upstreams = redis.call('HGET', job.key, 'upstreams') or ''
-      for upstream in string.gmatch(upstreams, '%S+') do
-        if redis.call('HGET', K.job(x_id .. '-' .. upstream), 'status') ~= 'finished' then
-          waits = waits + 1
-        end
-      end
-      redis.call('HSET', job.key, 'waits', waits)
-      if waits == 0 then
-        local opened = job.kind == 'fan-out' and redis.call('HGET', K.group(x_id, name), 'total')
-        if opened then
-          redis.call('HSET', job.key, 'status', 'started')
-          X.count(X.get(x_id), 'running', 1)
-          F.push('group', x_id, name)
-          post_agenda('expand ' .. x_id .. ' ' .. name)
-        else
-          G.ready(job)
-        end
-      end
+    if job and job.status == 'deferred' and not job.group then
+      local open, failed = F.upstreams(x_id, name, redis.call('HGET', job.key, 'upstreams') or '')
+      redis.call('HSET', job.key, 'waits', open)
+      if failed then F.skip(job, failed) elseif open == 0 then G.ready(job) end
     end
   end
   if #names == room then return { 'rewait', x_id, at + room } end
   redis.call('HDEL', K.execution(x_id), 'retrying')
+  X.touch(X.get(x_id))
+end
+
+-- A fan-out has opened again: its children that were reset go on.
+local function step_reopen(x_id, name, at)
+  at = tonumber(at)
+  local room = STEP_LIMIT - F.touched
+  if room <= 0 then return { 'reopen', x_id, name, at } end
+  local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+  for _, child in ipairs(names) do
+    F.touched = F.touched + 1
+    local job = J.get(x_id .. '-' .. child)
+    if job and job.group == name and job.status == 'deferred'
+      and redis.call('HGET', job.key, 'waits') == tostring(NOT_COUNTED) then
+      redis.call('HSET', job.key, 'waits', 0)
+      G.ready(job)
+    end
+  end
+  if #names == room then return { 'reopen', x_id, name, at + room } end
 end
 
 local STEPS = { fan = step_fan, group = group_check, cancel = step_cancel, unpark = step_unpark,
-  reset = step_reset, rewait = step_rewait }
+  reset = step_reset, rewait = step_rewait, reopen = step_reopen }
 
--- Runs the steps; what is over, or comes back half done, goes to the outbox.
-function F.run()
+local function leave(rests, first)
+  for i = 1, #rests do
+    local rest = rests[first and #rests + 1 - i or i]
+    redis.call(first and 'LPUSH' or 'RPUSH', K.outbox(rest[2]), table.concat(rest, ' '))
+    redis.call('SADD', K.outboxes(), rest[2])
+    if rest[1] == 'fan' then
+      redis.call('HSET', K.job(rest[2] .. '-' .. rest[3]), 'fan_at', rest[4])
+    end
+  end
+end
+
+-- Runs the steps; what is over, or comes back half done, goes to the outbox: behind
+-- what is there, or before it when it came from there.
+function F.run(from_outbox)
+  local rests = {}
   while F.head <= #F.steps do
     local step = F.steps[F.head]
     F.head = F.head + 1
@@ -228,26 +303,27 @@ function F.run()
       F.touched = F.touched + 1
       rest = STEPS[step[1]](step[2], step[3], step[4], step[5])
     end
-    if rest then
-      redis.call('RPUSH', K.outbox(rest[2]), table.concat(rest, ' '))
-      redis.call('SADD', K.outboxes(), rest[2])
-    end
+    if rest then rests[#rests + 1] = rest end
   end
+  leave(rests, from_outbox)
 end
 
 -- Takes what earlier scripts left over, as far as this one may go.
 function F.drain()
+  F.run()
+  F.draining = true
   while F.touched < STEP_LIMIT do
     local x_id = redis.call('SRANDMEMBER', K.outboxes())
-    if not x_id then return end
+    if not x_id then break end
     local text = redis.call('LPOP', K.outbox(x_id))
     if text then
       local step = {}
       for word in string.gmatch(text, '%S+') do step[#step + 1] = word end
       F.steps[#F.steps + 1] = step
-      F.run()
+      F.run(true)
     else
       redis.call('SREM', K.outboxes(), x_id)
     end
   end
+  F.draining = false
 end

@@ -37,6 +37,7 @@ local function pass_execution(job, front)
   Q.enqueue(job, front)
 end
 function G.admit(job, front)
+  if job.gate and job.gate ~= '' then return Q.enqueue(job, front) end
   local group = job.group and G.group(job.execution, job.group)
   if group and group.limit > 0 then
     if group.admitted >= group.limit then
@@ -63,18 +64,18 @@ function G.release(job)
   redis.call('HDEL', job.key, 'gate')
   job.gate = nil
   local x = X.get(job.execution)
-  if string.find(gate, 'x', 1, true) then count_execution(x, -1) end
-  if string.find(gate, 'g', 1, true) then count_group(job, -1) end
-  if X.closed(x) then return end
-  if string.find(gate, 'g', 1, true) then
-    local waiting = next_held(K.group_held(job.execution, job.group))
-    if waiting then G.admit(waiting) end
-  end
   if string.find(gate, 'x', 1, true) then
-    local waiting = next_held(K.held(x.id))
+    count_execution(x, -1)
+    local waiting = not X.closed(x) and next_held(K.held(x.id))
     if waiting then pass_execution(waiting) end
   end
+  if string.find(gate, 'g', 1, true) then
+    count_group(job, -1)
+    local waiting = not X.closed(x) and next_held(K.group_held(x.id, job.group))
+    if waiting then G.admit(waiting) end
+  end
 end
+Q.on_parked = G.release
 -- All upstreams of a job are done.
 function G.ready(job)
   if X.closed(X.get(job.execution)) then return end

@@ -3,8 +3,10 @@
 local J = {}
 local JOB_FIELDS = { 'status', 'execution', 'job', 'kind', 'class', 'priority', 'origin', 'needs',
   'dependents', 'group', 'gate', 'on_failure', 'tolerated', 'attempt', 'claim', 'worker_name',
-  'retries_left', 'crashes', 'losses', 'run', 'enqueued_at', 'passed', 'reserved_by' }
-local JOB_NUMBERS = { priority = 5, attempt = 0, retries_left = 0, crashes = 0, losses = 0, passed = 0 }
+  'retries_left', 'crashes', 'losses', 'run', 'enqueued_at', 'passed', 'reserved_by',
+  'waits', 'unmet' }
+local JOB_NUMBERS = { priority = 5, attempt = 0, retries_left = 0, crashes = 0, losses = 0, passed = 0,
+  waits = 0 }
 function J.get(id)
   local values = redis.call('HMGET', K.job(id), unpack(JOB_FIELDS))
   if not values[1] then return nil end

@@ -47,12 +47,15 @@ function N.drop_lease(n, job_id, claim)
   A.add(n.used, A.parse(needs), -1)
   n.dirty = true
 end
+-- After a time in which nobody could beat, all count as alive for one time-out.
 function N.alive_ids()
   if not N.alive then
     N.alive = {}
+    local steady_since = tonumber(redis.call('HGET', K.maintenance(), 'steady_since') or 0)
     local beats = redis.call('ZRANGE', K.nodes(), 0, -1, 'WITHSCORES')
     for i = 1, #beats, 2 do
-      if NOW_MS - tonumber(beats[i + 1]) <= N.get(beats[i]).timeout_ms then
+      local heard = math.max(tonumber(beats[i + 1]), steady_since)
+      if NOW_MS - heard <= N.get(beats[i]).timeout_ms then
         N.alive[#N.alive + 1] = beats[i]
       end
     end

@@ -18,22 +18,29 @@ function Q.wake(class, needs)
       redis.call('ZREM', K.idle(), id)
     elseif N.has_tags(n, class) and A.within(N.charge(n, needs), N.free(n)) then
       redis.call('ZREM', K.idle(), id)
-      redis.call('LPUSH', K.node_inbox(id), 'wake')
-      redis.call('EXPIRE', K.node_inbox(id), 60)
+      Q.wake_again(id)
       table.remove(idle_ids, i)
       return
     end
   end
 end
--- Takes a job aside that no live node could run; it comes back when one could.
+-- A claim that had to stop early goes on with the next one.
+function Q.wake_again(id)
+  redis.call('LPUSH', K.node_inbox(id), 'wake')
+  redis.call('EXPIRE', K.node_inbox(id), 60)
+end
+-- Takes a job aside that no live node could run; it comes back when one could. Its
+-- places pass to others (`on_parked`, in gates.lua).
 function Q.park_unmet(job)
   local signature = job.class .. '|' .. job.needs
   redis.call('SADD', K.unmet(), signature)
   redis.call('RPUSH', K.unmet() .. ':' .. signature, job.id)
-  redis.call('HSET', job.key, 'status', 'deferred', 'reason', 'no live node offers '
+  redis.call('HSET', job.key, 'status', 'deferred', 'unmet', 1, 'reason', 'no live node offers '
     .. job.class .. (job.needs ~= '' and ' with ' .. job.needs or ''))
   X.touch(X.get(job.execution))
   event('job_unmet', 'execution', job.execution, 'job', job.job, 'class', job.class, 'needs', job.needs)
+  job.status = 'deferred'
+  Q.on_parked(job)
 end
 -- Puts a job into its list. At the front it keeps the time at which it first came.
 function Q.enqueue(job, front)
@@ -42,7 +49,7 @@ function Q.enqueue(job, front)
   local enqueued_at = front and job.enqueued_at or stamp()
   redis.call(front and 'LPUSH' or 'RPUSH', K.queue(job.origin), job.id)
   redis.call('HSET', job.key, 'status', 'queued', 'enqueued_at', enqueued_at)
-  redis.call('HDEL', job.key, 'reason')
+  redis.call('HDEL', job.key, 'reason', 'unmet')
   redis.call('ZADD', K.ready(), job.priority, job.origin)
   redis.call('SADD', K.queues(), K.queue(job.origin))
   event('job_queued', 'execution', job.execution, 'job', job.job, 'queue', job.origin,

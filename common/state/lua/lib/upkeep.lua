@@ -1,7 +1,7 @@
 -- requires: settle
 -- What must happen now and then, done by whoever beats: reaping silent nodes,
 -- promoting what is due, draining outboxes, waking nodes for lists still ready.
-local UPKEEP_MS, AWAY_MS, SHARE, PATIENCE_MS, LEASES = 900, 5000, 0.02, 25000, 400
+local UPKEEP_MS, SHARE, PATIENCE_MS = 900, 0.02, 25000
 
 -- An attempt is given away after max(time-out, min(25 s, 2 % of its run so far)).
 local function patience_ms(timeout_ms, ran_ms)
@@ -12,8 +12,9 @@ local function reap_node(id, beat)
   local silent, kept, moved = NOW_MS - beat, 0, 0
   local jobs, void = S.leased(id)
   for _, lease in ipairs(void) do redis.call('HDEL', K.node_leases(id), lease) end
-  for i, job in ipairs(jobs) do
-    if i > LEASES or silent < patience_ms(n.timeout_ms, beat - job.since)
+  for _, job in ipairs(jobs) do
+    F.touched = F.touched + 1
+    if F.touched > STEP_LIMIT or silent < patience_ms(n.timeout_ms, beat - job.since)
       or not N.could_any(job.class, job.needs, id) then
       kept = kept + 1
     else
@@ -47,19 +48,26 @@ local function promote()
     end
   end
 end
+-- Jobs that were taken aside because no live node could run them, where one could now.
+-- Entries of jobs that have ended meanwhile go.
 local function unpark_unmet()
   for _, signature in ipairs(redis.call('SMEMBERS', K.unmet())) do
     local class, needs = string.match(signature, '^(.-)|(.*)$')
     local list = K.unmet() .. ':' .. signature
-    if N.could_any(class, needs) then
-      for _ = 1, 200 do
-        local id = redis.call('LPOP', list)
-        if not id then break end
-        local job = J.get(id)
-        if job and job.status == 'deferred' then Q.enqueue(job) end
+    local served = N.could_any(class, needs)
+    while F.touched < STEP_LIMIT do
+      local id = redis.call('LINDEX', list, 0)
+      local job = id and J.get(id)
+      local parked = job and job.status == 'deferred' and job.unmet == '1'
+      if not id or (parked and not served) then break end
+      F.touched = F.touched + 1
+      redis.call('LPOP', list)
+      if parked then
+        redis.call('HDEL', job.key, 'unmet')
+        G.admit(job)
       end
-      if redis.call('EXISTS', list) == 0 then redis.call('SREM', K.unmet(), signature) end
     end
+    if redis.call('EXISTS', list) == 0 then redis.call('SREM', K.unmet(), signature) end
   end
 end
 -- Looks at the heads of the lists that still hold jobs: parks those that no live node
@@ -67,30 +75,35 @@ end
 local function look_at_heads()
   local names = redis.call('ZREVRANGE', K.ready(), 0, 19)
   for _, name in ipairs(names) do
-    for _ = 1, 50 do
+    while F.touched < STEP_LIMIT do
       local id = redis.call('LINDEX', K.queue(name), 0)
-      local job = id and J.get(id)
-      if not id then redis.call('ZREM', K.ready(), name) end
-      if not job then break end
-      if N.could_any(job.class, job.needs) then
+      if not id then
+        redis.call('ZREM', K.ready(), name)
+        break
+      end
+      local job = J.get(id)
+      local waits = job and job.status == 'queued'
+      if waits and N.could_any(job.class, job.needs) then
         Q.wake(job.class, job.needs)
         break
       end
+      F.touched = F.touched + 1
       redis.call('LPOP', K.queue(name))
-      Q.park_unmet(job)
+      if waits then Q.park_unmet(job) end
     end
   end
   return #names
 end
--- Nobody reaps for one whole time-out after the last upkeep is too long ago:
--- then it was Redis, or all of us, that was away. Returns how many lists hold jobs.
-local function upkeep()
-  local v = redis.call('HMGET', K.maintenance(), 'at', 'away_until')
+-- Nobody reaps for one whole time-out after the upkeep was not done for a while: then
+-- it was Redis, or all of us, that was away. `away_ms` is how long a pause counts as
+-- that. Returns how many lists hold jobs.
+local function upkeep(away_ms)
+  local v = redis.call('HMGET', K.maintenance(), 'at', 'steady_since')
   local at, since = tonumber(v[1] or 0), tonumber(v[2] or 0)
   if NOW_MS - at < UPKEEP_MS and NOW_MS >= at then return redis.call('ZCARD', K.ready()) end
-  if NOW_MS - at > AWAY_MS or NOW_MS < at then
+  if NOW_MS - at > away_ms or NOW_MS < at then
     since = NOW_MS
-    redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'away_until', NOW_MS)
+    redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'steady_since', NOW_MS)
   else
     redis.call('HSET', K.maintenance(), 'at', NOW_MS)
   end
