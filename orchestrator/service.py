@@ -275,6 +275,16 @@ class Service:
         raw = self._redis.hgetall(keys.node(id_))
         return {name.decode(): value.decode() for name, value in raw.items()}
 
+    def await_node(self, timeout_s: float) -> None:
+        """Returns when some node is registered. Raises WaitTimeout."""
+        deadline = time.monotonic() + timeout_s
+        while not self.nodes():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout("no worker has registered; its log is in the data folder")
+            # An event may come between the question and the wait: look again soon.
+            self._redis.xread({keys.events(): "$"}, block=max(1, int(1000 * min(left, 0.2))))
+
     def drain(self, node: str) -> None:
         """Tells a node to finish what runs and to take nothing more. Raises NotFound."""
         if self._redis.zscore(keys.nodes(), node) is None:

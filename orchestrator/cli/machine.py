@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+#: How long `up` waits for its worker, in seconds.
+READY_S = 15.0
+
+
 @click.command(cls=Command)
 @click.option("-w", "--workers", type=Workers(), help="Jobs at once (else one a core).")
 @click.option("--name", help="The worker's id (else made from the host's name).")
@@ -29,6 +33,8 @@ def up(app: App, workers: int | str | None, name: str | None) -> None:
     settings = app.settings()
     slots = loaded.slots(None, None, parallel=None, workers=workers, cores=loaded.cores())
     started = local.up(settings.home, url=settings.redis_url, concurrency=slots, name=name)
+    with session.open_session(app) as opened:
+        opened.service.await_node(READY_S)
     if app.json:
         emit(
             {
