@@ -36,6 +36,7 @@ def checks(client: Any, nodes: list[dict[str, Any]]) -> Iterator[Check]:
     yield _memory(info)
     yield _eviction(info)
     yield _nodes(nodes)
+    yield _orchestrators(client)
     yield _workers(client, nodes)
 
 
@@ -81,12 +82,18 @@ def _nodes(nodes: list[dict[str, Any]]) -> Check:
     return Check("nodes", bool(nodes) and not silent, text, "`penstock worker start`", warning=True)
 
 
+def _orchestrators(client: Any) -> Check:
+    leader = client.hget(keys.lock("leader"), "owner")
+    text = f"{leader.decode()} leads" if leader else "none"
+    return Check("orchestrators", bool(leader), text, "`penstock orchestrator start`", warning=True)
+
+
 def _workers(client: Any, nodes: list[dict[str, Any]]) -> Check:
     ours = {keys.rq_worker(node["id"]) for node in nodes}
     others = sorted(
         key.decode() for key in client.smembers("rq:workers") if key.decode() not in ours
     )
-    alive = [key for key in others if client.exists(key)]
+    alive = [key for key in others if client.exists(key) and not client.hexists(key, "penstock")]
     return Check(
         "other workers",
         not alive,

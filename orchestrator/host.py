@@ -203,6 +203,9 @@ class _Part:
         self.name = name
         self.log = logs / f"{name}.log"
         self.pidfd = -1
+        #: A worker that was told to drain has ended for good.
+        self.may_retire = name == "worker"
+        self.retired = False
         self._command = command
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
@@ -227,7 +230,7 @@ class _Part:
 
     def start_if_due(self) -> float | None:
         """Starts what should run; else the seconds until that is due, None for never."""
-        if self.alive or self.given_up:
+        if self.alive or self.given_up or self.retired:
             return None
         wait = self._due - time.monotonic()
         if wait > 0:
@@ -253,10 +256,12 @@ class _Part:
         """Notes the death of the process; its exit status, negative for a signal."""
         os.close(self.pidfd)
         self.pidfd = -1
+        status = self._process.wait() if self._process is not None else 0
+        self.retired = self.may_retire and status == 0
         quick = time.monotonic() - self._started < QUICK_S
         self._quick_deaths = self._quick_deaths + 1 if quick else 0
         self._due = time.monotonic() + PAUSE_S * self._quick_deaths
-        return self._process.wait() if self._process is not None else 0
+        return status
 
     def send(self, sig: signal.Signals) -> None:
         """Sends the process, or for SIGKILL its whole group, a signal."""

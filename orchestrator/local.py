@@ -7,6 +7,7 @@ the host of its orchestrator and worker (host.py).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -46,9 +47,16 @@ class Up:
     already: bool = False
 
 
-def is_up(home: Path) -> bool:
-    """True if `up` left a host running for this folder; starts nothing."""
-    return is_owned(DataFolder(home).lock("up"))
+def host_home(home: Path, url: str | None) -> Path:
+    """Where a host keeps its locks: the folder, or a part of it for a Redis elsewhere."""
+    if url is None:
+        return home
+    return home / "hosts" / hashlib.blake2b(url.encode(), digest_size=6).hexdigest()
+
+
+def is_up(home: Path, url: str | None = None) -> bool:
+    """True if `up` left a host running for this folder (and URL); starts nothing."""
+    return is_owned(DataFolder(host_home(home, url)).lock("up"))
 
 
 def up(
@@ -65,7 +73,7 @@ def up(
     Without a `url` it uses the folder's own server. The rest is LocalHost's. Raises
     PenstockError, with what its log says, if the host is not ready within 30 s.
     """
-    folder = DataFolder.at(home)
+    folder = DataFolder.at(host_home(home, url))
     with FileLock(folder.lock("upstart")):
         if already := is_owned(folder.lock("up")):
             return _read(folder, already)
@@ -88,14 +96,14 @@ def up(
         return _read(folder, already)
 
 
-def down(home: Path) -> bool:
+def down(home: Path, url: str | None = None) -> bool:
     """Ends the host that `up` left; returns when all it ran is gone, False if there was none.
 
     Raises PenstockError if it cannot be ended.
     """
-    if not is_up(home):
+    if not is_up(home, url):
         return False
-    folder = DataFolder.at(home)
+    folder = DataFolder.at(host_home(home, url))
     with FileLock(folder.lock("upstart")):
         if not is_owned(folder.lock("up")):
             return False

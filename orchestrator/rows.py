@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ..common.jobs import parse_amounts
@@ -22,7 +23,16 @@ JOB_FIELDS = (
     "reason",
     "kind",
     "group",
+    "description",
 )
+
+
+@dataclass(frozen=True)
+class Living:
+    """Who is there: nodes by name (do they beat?), and whether any orchestrator leads."""
+
+    nodes: dict[str, bool]
+    orchestrators: bool
 
 
 def jobs_in_order(
@@ -44,6 +54,7 @@ def jobs_in_order(
 def job_row(row: dict[str, str]) -> dict[str, Any]:
     return {
         "status": row.get("status") or "deferred",
+        "name": row.get("description") or None,
         "type": row["type"],
         "attempt": int(row.get("attempt") or 0),
         "node": row.get("worker_name") or None,
@@ -54,6 +65,25 @@ def job_row(row: dict[str, str]) -> dict[str, Any]:
         "reason": row.get("reason") or None,
         "fan_out": row.get("group") or None,
     }
+
+
+def explain(jobs: dict[str, dict[str, Any]], status: str, living: Living) -> None:
+    """Says of jobs that wait without a reason of their own what they wait for."""
+    for job in jobs.values():
+        job["reason"] = job["reason"] or _waits_for(job, status, living)
+
+
+def _waits_for(job: dict[str, Any], status: str, living: Living) -> str | None:
+    if job["status"] == "deferred" and status == "pending" and not living.orchestrators:
+        return "no orchestrator runs; start one: penstock orchestrator start"
+    if job["status"] == "queued" and not any(living.nodes.values()):
+        return "no live worker; start one: penstock worker start"
+    if job["status"] == "started" and job["node"] and not living.nodes.get(job["node"]):
+        return f"its node {job['node']} is silent"
+    if job["status"] == "scheduled" and job["error"]:
+        error = f"{job['error'].get('type')}: {job['error'].get('message')}".splitlines()[0]
+        return f"attempt {job['attempt']} failed, waits to run again: {error}"
+    return None
 
 
 def execution_result(workflow: Workflow, jobs: dict[str, dict[str, Any]]) -> Any:

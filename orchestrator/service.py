@@ -10,26 +10,29 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import redis
 
 from ..common.code import CodeRoot
-from ..common.errors import Conflict, InputError, NotFound, WaitTimeout
+from ..common.errors import Conflict, ExecutionFailed, InputError, NotFound, WaitTimeout
 from ..common.jobs import new_execution_id, split_job_id
 from ..common.settings import Settings
 from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
 from ..common.state import keys
-from ..common.state.states import EXECUTION_TERMINAL
+from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
 from ..common.state.store import Store
 from .checks import checks
 from .engine.work import read_over
 from .rows import (
     JOB_FIELDS,
+    Living,
     all_ended,
     execution_result,
+    explain,
     job_row,
     jobs_in_order,
     loads,
@@ -39,6 +42,7 @@ from .rows import (
 )
 
 LAST = "last"
+StateT = TypeVar("StateT")
 
 #: without a message from Redis, an execution is looked at this often, seconds
 _LOOK_S = 5.0
@@ -96,6 +100,8 @@ class Service:
         names = self.store.job_names(id_)
         rows = dict(zip(names, self.store.jobs(id_, names, JOB_FIELDS), strict=True))
         jobs = {name: job_row(row) for name, row in jobs_in_order(workflow, rows)}
+        if fields["status"] not in EXECUTION_TERMINAL:
+            explain(jobs, fields["status"], self._cluster())
         return {
             "id": id_,
             "name": fields.get("name", ""),
@@ -108,6 +114,20 @@ class Service:
             "jobs": jobs,
             "result": execution_result(workflow, jobs),
         }
+
+    def _cluster(self) -> Living:
+        """Who is there to do the work."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrange(keys.nodes(), 0, -1, withscores=True)
+            pipe.time()
+            pipe.exists(keys.lock("leader"))
+            beats, (seconds, _), leader = pipe.execute()
+        silent_ms = 1000 * self.settings.node_timeout_s
+        nodes = {
+            member.decode(): 1000 * int(seconds) - beat <= silent_ms + 1000
+            for member, beat in beats
+        }
+        return Living(nodes=nodes, orchestrators=bool(leader))
 
     def executions(self, limit: int = 20) -> list[dict[str, Any]]:
         """The latest executions, the newest first."""
@@ -152,9 +172,8 @@ class Service:
             raise NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
         if row["status"] != "finished":
             why = (loads(row["error"]) or {}).get("message") or row["reason"]
-            raise InputError(
-                f"job {job} has no result: it is {row['status']}" + (f" ({why})" if why else "")
-            )
+            text = f"job {job} has no result: it is {row['status']}" + (f" ({why})" if why else "")
+            raise (ExecutionFailed if row["status"] in JOB_TERMINAL else InputError)(text)
         return json.loads(row["result"])
 
     def child_ids(self, id_: str, fan_out: str, start: int, stop: int) -> list[str]:
@@ -188,21 +207,22 @@ class Service:
         Changes are told by Redis, never polled for. Raises NotFound, and
         WaitTimeout when `timeout_s` pass first.
         """
-        for _ in self._changes(id_, timeout_s):
-            found = self.execution(id_)
+        for found in self._states(id_, timeout_s, lambda: self.execution(id_)):
             yield found
             if found["status"] in EXECUTION_TERMINAL and all_ended(found):
                 return
 
     def wait(self, id_: str, timeout_s: float | None = None) -> dict[str, Any]:
         """Waits for the end and returns `execution(id_)`. Raises as `watch`."""
-        for _ in self._changes(id_, timeout_s):
-            if self._fields(id_)["status"] in EXECUTION_TERMINAL:
+        for fields in self._states(id_, timeout_s, lambda: self._fields(id_)):
+            if fields["status"] in EXECUTION_TERMINAL:
                 break
         return self.execution(id_)
 
-    def _changes(self, id_: str, timeout_s: float | None) -> Iterator[None]:
-        """Yields at once, and after each change; a lost Redis is waited for."""
+    def _states(
+        self, id_: str, timeout_s: float | None, read: Callable[[], StateT]
+    ) -> Iterator[StateT]:
+        """Yields what `read` gives, at once and after each change; a lost Redis is waited for."""
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         lost_since = math.inf
         while True:
@@ -210,8 +230,9 @@ class Service:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as changes:
                     changes.subscribe(keys.channel(id_))
                     while True:
-                        yield
+                        found = read()
                         lost_since = math.inf
+                        yield found
                         _await_change(changes, id_, deadline)
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 lost_since = min(lost_since, time.monotonic())
@@ -357,7 +378,7 @@ class Service:
                         "attempt": int(row["attempt"] or 0),
                         "error": error,
                     }
-                    | {"crashes": int(row["crashes"] or 0), "died_ms": int(at_ms)}
+                    | {"crashes": int(row["crashes"] or 0), "died_at": _iso(at_ms)}
                 )
         return out
 
@@ -374,6 +395,10 @@ def _await_change(changes: Any, id_: str, deadline: float) -> None:
         until = time.monotonic() + _COALESCE_S
         while (rest := until - time.monotonic()) > 0:
             changes.get_message(timeout=rest)
+
+
+def _iso(ms: float) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _server_ms(client: Any) -> int:

@@ -9,6 +9,7 @@ concerns jobs, is ours.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -184,7 +185,8 @@ class Daemon(RqWorker):
         self._drain()
         at = time.monotonic() + patience_s
         self._stop_at = at if self._stop_at is None else min(self._stop_at, at)
-        self._loop.call_in(patience_s, lambda: None)
+        if patience_s < math.inf:
+            self._loop.call_in(patience_s, lambda: None)
 
     def _drain(self) -> None:
         self._exchange.advances.drain()
@@ -308,7 +310,7 @@ class Daemon(RqWorker):
         elif word == "stop" and len(rest) == 2:
             self.stop_job(rest[0], rest[1])
         elif word == "drain":
-            self._drain()
+            self._stop(math.inf)
         elif word == "shutdown":
             self._stop(self._settings.drain_s)
         else:

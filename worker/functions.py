@@ -68,8 +68,11 @@ class Functions:
         return f"cannot run {run!r}: {why} ({where}); check the name in the workflow's `run`"
 
 
-def call(function: Callable[..., Any], *args: Any, **config: Any) -> Any:
-    """The function's value; a coroutine is run to its end in an event loop of its own."""
+def call(function: Callable[..., Any], /, *args: Any, **config: Any) -> Any:
+    """The function's value; a coroutine is run to its end in an event loop of its own.
+
+    `config` may hold any name, `function` too.
+    """
     value = function(*args, **config)
     if isinstance(value, CoroutineType):
         import asyncio  # slow to import, and most jobs do without

@@ -56,6 +56,10 @@ class RqWorker(BaseWorker):
             raise InputError(name_taken(self.name, f"pid {pid}"))
         self.connection.delete(key)
 
+    def serialize(self) -> dict[str, Any]:
+        """RQ's fields, and a mark by which a dead node of ours is told from a stranger."""
+        return {**super().serialize(), "penstock": "1"}
+
     def refresh_commands(self, state: str) -> list[tuple[Any, ...]]:
         """Commands that keep RQ's hash alive, and make it whole if it was lost."""
         self.last_heartbeat = now()

@@ -181,9 +181,9 @@ def dead(app: App, limit: int) -> None:
     elif not jobs:
         say("no dead-letter jobs")
     else:
-        from .render import print_result
+        from .tables import dead_table
 
-        print_result(jobs)
+        show(dead_table(jobs))
 
 
 COMMANDS = (worker, orchestrator, queue)

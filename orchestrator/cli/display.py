@@ -181,7 +181,7 @@ class Display:
     def _fan(self, row: Row, room: int) -> Text:
         counts = row.counts
         detail = strip(row, max(1, min(STRIP_COLUMNS, room - COUNTS_COLUMNS)), self.unicode)
-        detail.append(f"  {sum(counts[s] for s in ENDED)}/{row.total}")
+        detail.append(f"  {row.ran}/{row.total}")
         for status, word in (("started", "running"), ("failed", "failed")):
             if counts[status]:
                 detail.append(f"  {counts[status]} {word}", style=STYLES[status])
@@ -233,7 +233,7 @@ def _cut(line: Text, width: int) -> Text:
 
 
 def _ended(progress: Mapping[str, Any]) -> int:
-    return sum(int(progress.get(word) or 0) for word in ("done", "failed", "canceled"))
+    return sum(int(progress.get(word) or 0) for word in ("done", "failed"))
 
 
 def _tally(hidden: Sequence[Row]) -> str:

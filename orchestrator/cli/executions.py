@@ -89,7 +89,8 @@ def show_execution(execution: Mapping[str, Any], *, every: bool) -> None:
         counts = fan_counts(row)
         attempt = row.job.get("attempt") or ""
         node = row.job.get("node") or ""
-        lines.append((row.name, status_text(row.status), ran, attempt, node, counts or _note(row)))
+        note = "  ".join(text for text in (counts, _note(row)) if text)
+        lines.append((row.name, status_text(row.status), ran, attempt, node, note))
     show(table(["job", "status", "time", "attempt", "node", "note"], lines, right="attempt"))
 
 

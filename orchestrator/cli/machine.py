@@ -58,7 +58,8 @@ def down(app: App) -> None:
     """End what `up` left running; the data stays."""
     from .. import local
 
-    ended = local.down(app.settings().home)
+    settings = app.settings()
+    ended = local.down(settings.home, settings.redis_url)
     if app.json:
         emit({"ended": ended})
     else:

@@ -80,6 +80,8 @@ def _line(row: Row) -> str:
             parts.append(f"attempt {job['attempt']}")
         if row.status == "failed":
             parts.append(error_line(job.get("error")))
+        elif row.reason:
+            parts.append(row.reason)
     elif row.reason:
         parts.append(row.reason)
     elif row.status != "scheduled":
@@ -89,7 +91,7 @@ def _line(row: Row) -> str:
 
 def _fan_line(row: Row) -> str:
     counts = row.counts
-    line = f"{row.name}  {sum(counts[s] for s in ENDED)}/{row.total}"
+    line = f"{row.name}  {row.ran}/{row.total}"
     for status, word in (("started", "running"), ("failed", "failed"), ("canceled", "canceled")):
         if counts[status]:
             line += f"  {counts[status]} {word}"

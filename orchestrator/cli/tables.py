@@ -9,8 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from .output import clean
 from .render import status_text, table
-from .view import ENDED, Row, duration, parse_time, seconds
+from .view import Row, duration, error_line, parse_time, seconds, shorten
 
 Line = Mapping[str, Any]
 
@@ -75,13 +76,31 @@ def queues_table(queues: Sequence[Line]) -> Table:
     return table(["queue", "priority", *counts, ""], lines, right=" ".join(["priority", *counts]))
 
 
+def dead_table(jobs: Sequence[Line]) -> Table:
+    """Dead-letter jobs, one line each."""
+    lines = [
+        (
+            job["execution"],
+            job["job"],
+            job.get("attempt"),
+            age(job.get("died_at")),
+            shorten(clean(error_line(job.get("error"))), 100),
+        )
+        for job in jobs
+    ]
+    return table(["execution", "job", "attempts", "died", "error"], lines, right="attempts")
+
+
 def fan_counts(row: Row) -> str:
     """`12/18 jobs, 2 failed` of a fan-out; nothing of another job."""
     if not row.children:
         return ""
     counts = row.counts
-    text = f"{sum(counts[status] for status in ENDED)}/{row.total} jobs"
-    return f"{text}, {counts['failed']} failed" if counts["failed"] else text
+    text = f"{row.ran}/{row.total} jobs"
+    for status in ("failed", "canceled"):
+        if counts[status]:
+            text += f", {counts[status]} {status}"
+    return text
 
 
 def size(amount: Any) -> str:

@@ -39,6 +39,11 @@ class Row:
         return Counter(str(child.get("status")) for child in self.children.values())
 
     @property
+    def ran(self) -> int:
+        """Generated jobs that ran to an end of their own."""
+        return sum(self.counts[status] for status in ENDED - {"canceled"})
+
+    @property
     def total(self) -> int:
         """Generated jobs there are, or will be where that is known already."""
         return max(len(self.children), int(self.job.get("total") or 0))
@@ -59,9 +64,9 @@ class Row:
 
     @property
     def reason(self) -> str:
-        """Why it waits, where the state names a reason."""
+        """Why it is as it is, where the state names a reason: it waits, or was canceled."""
         for job in (self.job, *self.children.values()):
-            if job.get("reason") and job.get("status") in WAITING:
+            if job.get("reason") and job.get("status") != "finished":
                 return str(job["reason"])
         return ""
 

@@ -249,7 +249,8 @@ def _parts(item: str) -> tuple[str, str, str]:
 
 def _as_json(error: Exception) -> str:
     kind = getattr(error, "code", type(error).__name__)
-    return json.dumps({"type": kind, "message": str(error), "traceback": ""})
+    message = str(error).removeprefix(f"{kind}: ")
+    return json.dumps({"type": kind, "message": message, "traceback": ""})
 
 
 def _outcome(index: int, row: dict[str, str]) -> ChildOutcome:
