@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     lock_ttl_s: PositiveFloat = 30.0
     #: How often a job may take its process down before it counts as poison.
     max_crashes: PositiveInt = 3
-    #: Most jobs of one fan-out that exist in Redis at a time.
+    #: Most jobs of one fan-out that are made and have not ended.
     fanout_window: PositiveInt = 1000
     #: How long a node that is told to stop lets its jobs finish, in seconds.
     drain_s: Annotated[float, Field(ge=0)] = 30.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -57,15 +58,18 @@ def metrics_of(value: Any) -> dict[str, float]:
     return found
 
 
-def describe_error(error: BaseException, own_frames: int = 0) -> bytes:
+_OURS = os.path.join(os.path.dirname(__file__), "")
+
+
+def describe_error(error: BaseException) -> bytes:
     """The JSON record of an exception: type, message, traceback, mro (class names).
 
-    The first `own_frames` frames of the traceback, ours, are left out. Holds for
+    The frames of ours that the traceback begins with are left out. Holds for
     exceptions that break when they are printed, too.
     """
     trace = error.__traceback__
-    for _ in range(own_frames):
-        trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
     return error_record(
         type(error).__name__,
         _message(error),

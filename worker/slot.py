@@ -29,9 +29,6 @@ from .shared import SharedPage
 #: Results wait this long at most for the bell, in ns.
 BELL_NS = 2_000_000
 
-#: Frames of ours at the top of a job's traceback: _attempt and call.
-_OWN_FRAMES = 2
-
 
 class Slot:
     """The loop of a slot. `limit` is the largest result in bytes."""
@@ -123,7 +120,7 @@ class Slot:
             self._called_ns = time.monotonic_ns()  # importing counts once, not for each run
             value = call(function, **json.loads(order.config))
         except BaseException as error:
-            return False, b"", describe_error(error, _OWN_FRAMES), {}
+            return False, b"", describe_error(error), {}
         try:
             return True, encode_result(value, self._limit), b"", metrics_of(value)
         except BaseException as error:

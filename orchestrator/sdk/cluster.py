@@ -55,6 +55,10 @@ class Cluster:
         id_ = self.service.submit(resolve_functions(loaded, root), key=key, code=_inside(code))
         return Execution(self, id_)
 
+    def execution(self, id_: str) -> Execution:
+        """An execution that was submitted earlier. Raises NotFound."""
+        return Execution(self, self.service.resolve(id_))
+
 
 def _inside(code: CodeRoot) -> CodeRoot:
     """Inside a job, the job's own code root: its folder was digested when it was submitted."""
@@ -68,6 +72,9 @@ class Execution:
     def __init__(self, cluster: Cluster, id_: str):
         self.id = id_
         self._cluster = cluster
+
+    def __repr__(self) -> str:
+        return f"<Execution {self.id}>"
 
     @property
     def status(self) -> str:

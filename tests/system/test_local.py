@@ -228,7 +228,7 @@ def test_up_on_a_redis_of_ones_own(home: Path) -> None:
         assert "secret" not in Path(f"/proc/{found.pid}/cmdline").read_text()
         assert not EmbeddedServer.running(home)
     finally:
-        assert down(home)
+        assert down(home, secret)
 
 
 def test_down_ends_a_deaf_host(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

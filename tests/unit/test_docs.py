@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.common.handlers import BUILTIN_TYPES
+from penstock.common.settings import Settings
 from penstock.common.spec import spelling
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -22,6 +23,11 @@ def test_every_key_is_documented(name):
     words = set(re.findall(r"[a-z_]+", (DOCS / "workflows.md").read_text()))
     for field in SPELLINGS[name].fields:
         assert words & set(SPELLINGS[name].of(field)), f"{name}: {field}"
+
+
+def test_every_setting_is_documented():
+    text = (DOCS / "settings.md").read_text()
+    assert [f for f in Settings.model_fields if f"`PENSTOCK_{f.upper()}`" not in text] == []
 
 
 def test_every_built_in_type_is_documented():

@@ -13,6 +13,14 @@ def nap(s, **given):
     return given
 
 
+def total(outputs):
+    return sum(outputs)
+
+
+def activation(function):
+    return function
+
+
 def marked(s, path):
     time.sleep(s)
     with open(path, "a") as file:
