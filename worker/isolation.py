@@ -76,8 +76,8 @@ def children(pid: int) -> list[int]:
         if _PROC.joinpath("self/task", str(os.getpid()), "children").exists():
             return found  # it, or a thread of it, has just ended
         with suppress(psutil.Error):
-            process = psutil.Process(pid)  # type: ignore[no-untyped-call]
-            return [child.pid for child in process.children()]  # type: ignore[no-untyped-call]
+            process = psutil.Process(pid)
+            return [child.pid for child in process.children()]
     return found
 
 

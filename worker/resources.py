@@ -17,7 +17,7 @@ def detect_cpus() -> int:
 
 def detect_ram() -> int:
     """Memory in bytes: the machine's, or the control group's limit where that is lower."""
-    total: int = psutil.virtual_memory().total  # type: ignore[no-untyped-call]
+    total: int = psutil.virtual_memory().total
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             with open(path, encoding="ascii") as file:

@@ -118,7 +118,7 @@ class _Reader:
             if isinstance(event, yaml.ScalarEvent):
                 self._scalar(event, line)
             elif isinstance(event, yaml.AliasEvent):
-                self._alias(event.anchor, line)
+                self._alias(str(event.anchor), line)
             elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
                 self._open(event, line)
             elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
