@@ -99,10 +99,10 @@ class Advanced:
 
 @dataclass(slots=True)
 class Beaten:
-    """The answer to one beat; `stale` are job ids whose token no longer holds."""
+    """The answer to one beat; `stale` are the tokens that no longer hold."""
 
     unknown: bool
-    stale: list[str]
+    stale: list[Token]
     work: bool
 
 

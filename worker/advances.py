@@ -44,6 +44,10 @@ class Claimant(Protocol):
 class Sender(Protocol):
     """How an advance is sent, and where what the node holds is kept."""
 
+    @property
+    def urgent(self) -> bool:
+        """Something else is due: a beat, a wait, a hand-back, results to fetch."""
+
     held: dict[Token, Held]
     incarnation: str
     node: str
@@ -103,6 +107,8 @@ class Advances:
 
     def _send(self, lanes: int, coming: int) -> None:
         batch = self._next_settlements()
+        if self._alone:
+            lanes = 0  # if this is refused, the settlement is to blame
         self._claims += 1
         self.hungry = self._to_announce = False
         request = self._store.advance_request(
@@ -112,7 +118,7 @@ class Advances:
             [settlement for settlement, _ in batch],
             lanes,
             self._claimant.free(),
-            {} if self.draining else self._claimant.riders(coming),
+            {} if self.draining or self._alone else self._claimant.riders(coming),
             self.draining,
         )
         self._sender.run(
@@ -134,7 +140,8 @@ class Advances:
             self._sender.held.pop(settlement.token, None)
         self._alone = self._alone and bool(self._pending)
         riders = len(reply[2])
-        if not lanes and riders and self._pending and not self._claimant.lanes():
+        free_to_go_on = not (self._sender.urgent or self._alone or self._claimant.lanes())
+        if not lanes and riders and self._pending and free_to_go_on:
             # All lanes are at work: Redis goes on while the riders are unpacked here.
             self._send(0, riders)
         advanced = parse_advance(reply)

@@ -220,7 +220,7 @@ class Daemon(RqWorker):
         stale = set(beaten.stale)
         for held in list(self._exchange.held.values()):
             token = held.token
-            lost = token.job in stale or token.attempt < newest[token.job]
+            lost = token in stale or token.attempt < newest[token.job]
             if lost and not held.stale:
                 log.warning("event=token_stale job=%s attempt=%d", token.job, token.attempt)
                 held.stale = True
@@ -262,6 +262,8 @@ class Daemon(RqWorker):
             self._loop.call_in(REPLY_S, lambda: None)
             return
         self._starting_over = False
+        self._commands.last_heard = time.monotonic()
+        self._exchange.pump()
         self._pool.warm()
 
     # -- what the pool tells

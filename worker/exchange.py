@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import hiredis
@@ -70,6 +71,11 @@ class Exchange:
     def settled_all(self) -> bool:
         """Nothing waits to be told, and nothing is under way."""
         return not (self.advances.waiting or self._back or self.held) and self._line.free
+
+    @property
+    def urgent(self) -> bool:
+        """Something besides settling and claiming is due."""
+        return bool(self._beat_state or self._waits or self._back or self._unfilled)
 
     # -- what is to be said
 
@@ -144,12 +150,11 @@ class Exchange:
             return False
         state, self._beat_state = self._beat_state, ""
         tokens = list(self.held)
-        request = self._store.beat_request(self.node, self.incarnation, tokens, len(tokens), state)
-        self.run(request, self._beaten)
+        request = self._store.beat_request(self.node, self.incarnation, tokens, state)
+        self.run(request, lambda reply: self._beaten(parse_beat(tokens, reply)))
         return True
 
-    def _beaten(self, reply: Any) -> None:
-        beaten = parse_beat(reply)
+    def _beaten(self, beaten: Beaten) -> None:
         if beaten.work:
             self.advances.hungry = True
         self._party.beaten(beaten)
@@ -161,10 +166,15 @@ class Exchange:
             held, waiting = self._waits.popleft()
             if held.token in self.held and not held.stale:
                 request = self._store.wait_request(self.node, self.incarnation, held.token, waiting)
-                self.run(request, lambda reply: None)
+                refused = partial(self._wait_refused, (held, waiting))
+                self.run(request, lambda _: None, refused)
                 self.advances.hungry = True
                 return True
         return False
+
+    def _wait_refused(self, what: tuple[Held, bool], error: str) -> None:
+        del error  # logged already
+        self._waits.appendleft(what)
 
     def _send_back(self) -> bool:
         if not self._back:
@@ -176,7 +186,8 @@ class Exchange:
                 self.held.pop(held.token, None)
 
         tokens = [held.token for held in back]
-        self.run(self._store.handback_request(self.node, self.incarnation, tokens), done)
+        request = self._store.handback_request(self.node, self.incarnation, tokens)
+        self.run(request, done, lambda _: self._back.extend(back))
         return True
 
     def _send_references(self) -> bool:
@@ -198,7 +209,8 @@ class Exchange:
             self._references.add(execution, parse_results(names, reply))
             self._fill(batch)
 
-        self.run(self._store.results_request(execution, names), done)
+        request = self._store.results_request(execution, names)
+        self.run(request, done, lambda _: self._unfilled.extend(batch))
 
     def _fill(self, batch: Sequence[Held]) -> None:
         for held in batch:

@@ -8,6 +8,7 @@ daemon's child, and no child of the daemon but its slots has a right to live.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Collection
@@ -18,6 +19,10 @@ import psutil
 
 _PROC = Path("/proc")
 _ROUNDS = 20
+#: Processes of other users, which this one may not signal.
+_forbidden: set[int] = set()
+
+log = logging.getLogger("penstock.worker")
 
 
 class Ending:
@@ -48,7 +53,7 @@ class Ending:
 def kill_all(find: Callable[[], Collection[int]]) -> bool:
     """SIGKILLs what `find` finds until it finds nothing alive; False: some yet live."""
     for _ in range(_ROUNDS):
-        living = [pid for pid in find() if is_alive(pid)]
+        living = [pid for pid in find() if is_alive(pid) and pid not in _forbidden]
         if not living:
             return True
         for pid in living:
@@ -99,5 +104,11 @@ def reap(keep: Collection[int]) -> None:
 
 
 def _signal(pid: int, sig: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
+    try:
         os.kill(pid, sig)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        # Of another user (a job called sudo): not ours to end, and no reason to end ourselves.
+        log.error("event=process_not_ours pid=%d signal=%s", pid, sig.name)
+        _forbidden.add(pid)

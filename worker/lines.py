@@ -238,8 +238,10 @@ class CommandLine(Line):
             self.write(*self._asked.args, answer_s=ANSWER_S)
 
     def _send_again(self, asked: _Asked) -> Callable[[], None]:
+        connection = self._connection
+
         def send() -> None:
-            if self._asked is asked:  # not sent meanwhile, by a reconnect
+            if self._asked is asked and self._connection is connection:  # else a reconnect sent it
                 self._send()
 
         return send

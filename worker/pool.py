@@ -238,7 +238,8 @@ class Pool:
         self._sink.room()
 
     def _serves(self, key: Key) -> bool:
-        return any(lane.key == key and lane.brisk and lane.busy for lane in self.lanes)
+        serving = (lane for lane in self.lanes if lane.brisk and lane.busy and not lane.devices)
+        return any(lane.key == key for lane in serving)
 
     def _place(self, held: Held) -> None:
         """Gives an attempt a lane of its own, or hands it back."""

@@ -13,6 +13,9 @@ from ..common.spec.placeholders import resolve
 CACHE_BYTES = 64 * 1024 * 1024
 
 
+_NULL: tuple[int, Any] = (0, None)
+
+
 class References:
     """A bounded cache of results, by execution and job, and what is made of them."""
 
@@ -22,8 +25,12 @@ class References:
         self._known: OrderedDict[tuple[str, str], tuple[int, Any]] = OrderedDict()
 
     def missing(self, execution: str, names: tuple[str, ...]) -> list[str]:
-        """Those whose results have yet to be fetched."""
-        return [name for name in names if (execution, name) not in self._known]
+        """Those whose results have yet to be fetched.
+
+        A null is fetched anew: it may stand for a job that failed and was tolerated,
+        and has a result after a retry.
+        """
+        return [name for name in names if self._known.get((execution, name), _NULL)[1] is None]
 
     def add(self, execution: str, results: dict[str, bytes]) -> None:
         """Results as they were fetched, JSON by name; what is no JSON counts as missing."""

@@ -79,14 +79,21 @@ class Supervisor:
         self._incarnation = uuid.uuid4().hex
         self._report, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         command = [sys.executable, "-P", "-m", "penstock.worker.daemon", self._options.dump()]
-        self._daemon = subprocess.Popen(
-            [*command, self._incarnation, str(theirs), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs,),
-            start_new_session=True,
-            env={**os.environ, "PENSTOCK_REDIS_URL": self._url},
-        )
-        os.close(theirs)
+        try:
+            self._daemon = subprocess.Popen(
+                [*command, self._incarnation, str(theirs), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs,),
+                start_new_session=True,
+                env={**os.environ, "PENSTOCK_REDIS_URL": self._url},
+            )
+        except OSError as error:  # no memory or no process left for now
+            log.error("event=daemon_not_started node=%s reason=%r", self._options.name, str(error))
+            os.close(self._report)
+            self._start_later()
+            return
+        finally:
+            os.close(theirs)
         self._born = time.monotonic()
         self._exited = os.pidfd_open(self._daemon.pid)
         self._loop.watch(self._exited, READ, lambda _: self._on_exit())
@@ -109,6 +116,9 @@ class Supervisor:
             return
         if time.monotonic() - self._born > STEADY_S:
             self._failures = 0
+        self._start_later()
+
+    def _start_later(self) -> None:
         delay = min(RESTART_S[1], RESTART_S[0] * 2**self._failures)
         self._failures += 1
         self._loop.call_in(delay, self._start)

@@ -82,10 +82,9 @@ class Store:
         return self._request("node_handback", node, incarnation, *_tokens_args(tokens))
 
     def beat_request(
-        self, node: str, incarnation: str, tokens: Sequence[Token], load: int, state: str
+        self, node: str, incarnation: str, tokens: Sequence[Token], state: str
     ) -> Request:
         """A heartbeat; `tokens` are all attempts that this daemon still holds."""
-        del load  # the leases say it; kept for daemons of the first version
         return self._request("node_beat", node, incarnation, state, *_tokens_args(tokens))
 
     def log_request(self, token: Token, node: str, text: bytes) -> Request:
@@ -142,7 +141,8 @@ class Store:
         self, node: str, incarnation: str, tokens: Sequence[Token] = (), state: str = "idle"
     ) -> Beaten:
         """As `beat_request`, sent at once."""
-        return parse_beat(run(self.client, self.beat_request(node, incarnation, tokens, 0, state)))
+        reply = run(self.client, self.beat_request(node, incarnation, tokens, state))
+        return parse_beat(tokens, reply)
 
     def handback(self, node: str, incarnation: str, tokens: Sequence[Token]) -> list[str]:
         """As `handback_request`, sent at once; OK or STALE for each."""
@@ -316,10 +316,11 @@ def parse_advance(reply: Any) -> Advanced:
     )
 
 
-def parse_beat(reply: Any) -> Beaten:
-    """The reply to `beat_request`."""
-    status, work, stale = reply
-    return Beaten(unknown=_text(status) == "UNKNOWN", stale=_texts(stale), work=bool(work))
+def parse_beat(tokens: Sequence[Token], reply: Any) -> Beaten:
+    """The reply to `beat_request` about these tokens."""
+    status, work, places = reply
+    stale = [tokens[int(place) // 3] for place in places]
+    return Beaten(unknown=_text(status) == "UNKNOWN", stale=stale, work=bool(work))
 
 
 def parse_results(names: Sequence[str], reply: Any) -> dict[str, bytes]:

@@ -123,7 +123,7 @@ class History:
         if beaten.unknown:
             node.register()
         held = self.held[node.id]
-        self.held[node.id] = [one for one in held if one.token.job not in beaten.stale]
+        self.held[node.id] = [one for one in held if one.token not in beaten.stale]
 
     def hand_back(self, node: Node) -> None:
         if self.held[node.id]:

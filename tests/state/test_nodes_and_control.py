@@ -20,7 +20,7 @@ def test_a_silent_nodes_job_moves_to_one_that_lives(cluster):
     alive.advance(done(moved, b'"second"'))
     assert silent.advance(done(job, b'"late"')).verdicts == ["STALE"]
     assert cluster.store.results(EXECUTION_ID, ["a"]) == {"a": b'"second"'}
-    assert silent.beat(job.token).stale == [job.token.job]
+    assert silent.beat(job.token).stale == [job.token]
     assert silent.beat(job.token).unknown
 
 
@@ -154,7 +154,7 @@ def test_cancel_stops_running_jobs_and_drops_waiting_ones(cluster):
         "canceled",
     ]
     assert node.claim(2) == []
-    assert node.beat(running.token).stale == [running.token.job]
+    assert node.beat(running.token).stale == [running.token]
     assert node.advance(done(running)).verdicts == ["STALE"]
     assert cluster.client.hget(keys.node("n1"), "used") == b""
     assert cluster.status == "canceled"

@@ -102,7 +102,7 @@ class FakeSender:
 
     def __init__(self) -> None:
         self.held: dict[Token, Held] = {}
-        self.incarnation, self.node = "inc", "n1"
+        self.incarnation, self.node, self.urgent = "inc", "n1", False
         self.sent: list[tuple[Any, Any, Any]] = []
 
     def run(self, request: Any, done: Any, refused: Any = None) -> None:
@@ -203,6 +203,18 @@ def test_redis_goes_on_while_riders_are_unpacked(advances: Any) -> None:  # Q4
     assert len(sender.sent) == 1
     assert sender.sent[0][0][-2:] == ["coming", 1]
     assert [held.token.job for held in node.taken] == ["x-r"]
+
+
+def test_a_beat_that_is_due_goes_before_the_next_advance(advances: Any) -> None:  # Q4
+    made, sender, node = advances
+    node.room = 0
+    settle(made, sender, "a")
+    assert made.send()
+    settle(made, sender, "b")
+    sender.urgent = True
+    sender.sent.pop()[1]([b"OK", [b"OK"], [row("r", 1)]])
+    assert sender.sent == []
+    assert made.waiting
 
 
 def test_an_unknown_node_claims_nothing(advances: Any) -> None:  # Q6

@@ -300,3 +300,10 @@ def test_a_process_tree_is_found_and_ended() -> None:  # Q11
     assert not any(is_alive(pid) for pid in (*below, shell.pid))
     shell.wait()
     assert children(shell.pid) == []
+
+
+def test_a_null_is_fetched_anew() -> None:  # W8
+    """It may stand for a tolerated failure that a retry has mended."""
+    references = References()
+    references.add("x", {"a": b"null", "b": b"1"})
+    assert references.missing("x", ("a", "b", "c")) == ["a", "c"]

@@ -3,7 +3,7 @@
 -- what its leases take, and does the cluster's upkeep when it is time.
 -- ARGV  node, incarnation, state (idle | busy | suspended | draining), then for each job
 --       held: id, attempt, claim
--- RETURNS {OK | UNKNOWN, 1 when something is ready, ids of the jobs that are stale}
+-- RETURNS {OK | UNKNOWN, 1 when something is ready, places (0, 3, 6 ...) of the stale ones}
 -- KEEPS  a lease lasts only while its daemon holds it: one that it does not name is
 --        dropped, and its job queued again if its token still held. The leases of the
 --        last claim are spared: its reply may still be on its way.
@@ -14,7 +14,7 @@ local held, stale = {}, {}
 for at = 4, #ARGV, 3 do
   held[ARGV[at]] = ARGV[at + 2]
   if not J.holds(J.get(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]) then
-    stale[#stale + 1] = ARGV[at]
+    stale[#stale + 1] = at - 4
   end
 end
 if not known then return { 'UNKNOWN', 0, stale } end
