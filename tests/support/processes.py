@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from penstock.common.state.store import Store
 from penstock.common.tied import tied
 from penstock.orchestrator.service import Service
 
+CODE = Path(__file__).parents[1] / "system" / "code"
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
 
 
@@ -39,6 +41,8 @@ class Machines:
     def __init__(self, url: str, folder: Path):
         self.url = url
         self.folder = folder
+        #: what workflow files are written into: a copy of the system tests' jobs
+        self.code = Path(shutil.copytree(CODE, folder / "code"))
         self.client = connect(url)
         self.service = Service(Store(self.client), Settings(redis_url=url))
         self.started: list[subprocess.Popen[bytes]] = []

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import psutil
 
 from support.processes import as_yaml, until
-
-CODE = Path(__file__).parent / "code"
 
 
 def test_a_custom_aggregator_gets_the_outputs_in_order(machines):
@@ -22,7 +19,7 @@ def test_a_custom_aggregator_gets_the_outputs_in_order(machines):
         {"id": "c", "type": "fan-in", "fan_out_job_id": "v",
          "aggregation": {"strategy": "custom", "custom_aggregator": "flow:total"}},
     ]  # fmt: skip
-    file = as_yaml(CODE / "custom.json", {"name": "c", "jobs": jobs})
+    file = as_yaml(machines.code / "custom.json", {"name": "c", "jobs": jobs})
     assert machines.wait(machines.submit(file))["result"] == {
         "aggregated_result": 6,
         "strategy": "custom",
@@ -35,7 +32,7 @@ def test_a_drained_node_finishes_its_job_and_ends(machines):
     machines.orchestrator()
     machines.worker("n", concurrency=1)
     jobs = [{"id": f"j{i}", "run": "flow:nap", "config": {"s": 1.5}} for i in range(2)]
-    execution = machines.submit(as_yaml(CODE / "drain.json", {"name": "d", "jobs": jobs}))
+    execution = machines.submit(as_yaml(machines.code / "drain.json", {"name": "d", "jobs": jobs}))
     until(lambda: machines.service.execution(execution)["jobs"]["j0"]["status"] == "started")
     assert machines.run("worker", "drain", "n").returncode == 0
     worker = machines.started[1]
@@ -50,7 +47,9 @@ def test_a_drained_node_finishes_its_job_and_ends(machines):
 
 def test_without_an_orchestrator_the_status_says_so(machines):
     machines.worker("n")
-    file = as_yaml(CODE / "alone.json", {"name": "a", "jobs": [{"id": "a", "run": "flow:noop"}]})
+    file = as_yaml(
+        machines.code / "alone.json", {"name": "a", "jobs": [{"id": "a", "run": "flow:noop"}]}
+    )
     execution = machines.submit(file)
     shown = machines.run("status", execution)
     assert "penstock orchestrator start" in shown.stdout + machines.run("doctor").stdout
@@ -62,7 +61,7 @@ def test_a_run_outlasts_a_restart_of_redis(machines, home):
     """The command goes on watching; the private server is brought back by its keeper."""
     environment = {"PENSTOCK_HOME": str(home), "PENSTOCK_REDIS_URL": ""}
     jobs = [{"id": "a", "run": "flow:nap", "config": {"s": 3}}]
-    file = as_yaml(CODE / "restart.json", {"name": "r", "jobs": jobs})
+    file = as_yaml(machines.code / "restart.json", {"name": "r", "jobs": jobs})
     run = machines.start("run", str(file), "--json", **environment)
 
     def servers():
@@ -86,7 +85,7 @@ def test_up_for_a_cluster_and_a_run_here_are_apart(machines, home):
     try:
         assert [node["state"] for node in machines.service.nodes()] != []
         jobs = {"name": "a", "jobs": [{"id": "a", "run": "flow:noop"}]}
-        file = as_yaml(CODE / "here.json", jobs)
+        file = as_yaml(machines.code / "here.json", jobs)
         here = machines.run("run", str(file), "--json", **environment, PENSTOCK_REDIS_URL="")
         assert json.loads(here.stdout)["status"] == "succeeded"
         assert machines.service.executions() == []

@@ -6,13 +6,10 @@ import os
 import signal
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import psutil
 
 from support.processes import as_yaml, commands_processed, until
-
-CODE = Path(__file__).parent / "code"
 
 
 def job_started(machines, execution, name):
@@ -20,11 +17,15 @@ def job_started(machines, execution, name):
 
 
 def test_twice_under_one_key_is_one_execution(machines):
-    file = as_yaml(CODE / "key.json", {"name": "k", "jobs": [{"id": "a", "run": "flow:noop"}]})
+    file = as_yaml(
+        machines.code / "key.json", {"name": "k", "jobs": [{"id": "a", "run": "flow:noop"}]}
+    )
     first = machines.submit(file, "--key", "nightly")
     assert machines.submit(file, "--key", "nightly") == first
     assert len(machines.service.executions()) == 1
-    other = as_yaml(CODE / "key2.json", {"name": "k", "jobs": [{"id": "b", "run": "flow:noop"}]})
+    other = as_yaml(
+        machines.code / "key2.json", {"name": "k", "jobs": [{"id": "b", "run": "flow:noop"}]}
+    )
     refused = machines.run("submit", str(other), "--key", "nightly")
     assert refused.returncode == 2
     assert first in refused.stderr
@@ -36,7 +37,9 @@ def test_a_node_stopped_past_its_time_out_settles_nothing(machines, figure, tmp_
     stopped = machines.worker("stopped", concurrency=1)
     mark = tmp_path / "mark"
     jobs = [{"id": "a", "run": "flow:marked", "config": {"s": 1.0, "path": str(mark)}}]
-    execution = machines.submit(as_yaml(CODE / "stopped.json", {"name": "s", "jobs": jobs}))
+    execution = machines.submit(
+        as_yaml(machines.code / "stopped.json", {"name": "s", "jobs": jobs})
+    )
     until(lambda: job_started(machines, execution, "a"))
     slots = stopped.children(recursive=True)
     stopped.suspend()
@@ -54,7 +57,7 @@ def test_a_node_stopped_past_its_time_out_settles_nothing(machines, figure, tmp_
     assert machines.client.hgetall(f"rq:job:{execution}-a") == before
     finished = [event for event in machines.events("job_finished") if event["job"] == "a"]
     assert [event["attempt"] for event in finished] == ["2"]
-    again = machines.submit(as_yaml(CODE / "stopped.json", {"name": "s", "jobs": jobs}))
+    again = machines.submit(as_yaml(machines.code / "stopped.json", {"name": "s", "jobs": jobs}))
     assert machines.wait(again, 30)["status"] == "succeeded"
     figure("the late settle of attempt 1 was answered STALE, attempt 2's result stands")
 
@@ -64,7 +67,9 @@ def test_the_job_of_a_node_stopped_past_its_time_out_is_ended(machines, figure):
     machines.orchestrator()
     stopped = machines.worker("stopped", concurrency=1)
     jobs = [{"id": "a", "run": "flow:nap", "config": {"s": 4, "n": 1}}]
-    execution = machines.submit(as_yaml(CODE / "stopped2.json", {"name": "s", "jobs": jobs}))
+    execution = machines.submit(
+        as_yaml(machines.code / "stopped2.json", {"name": "s", "jobs": jobs})
+    )
     until(lambda: job_started(machines, execution, "a"))
     tree = [stopped, *stopped.children(recursive=True)]
     for process in tree:
@@ -88,7 +93,7 @@ def test_a_node_outlasts_a_redis_that_is_away(machines, figure):
     machines.worker("n", concurrency=1)
     machines.worker("other", concurrency=1)
     jobs = [{"id": f"j{i}", "run": "flow:nap", "config": {"s": 9}} for i in range(2)]
-    execution = machines.submit(as_yaml(CODE / "away.json", {"name": "s", "jobs": jobs}))
+    execution = machines.submit(as_yaml(machines.code / "away.json", {"name": "s", "jobs": jobs}))
     until(lambda: job_started(machines, execution, "j1"))
     server = psutil.Process(machines.client.info("server")["process_id"])
     server.suspend()
@@ -108,7 +113,7 @@ def test_a_stopped_slot_is_only_slow_until_its_time_out(machines):
         {"id": "a", "run": "flow:nap", "config": {"s": 0.3}, "timeout": 6, "retry": 0},
         {"id": "b", "run": "flow:noop"},
     ]
-    execution = machines.submit(as_yaml(CODE / "slow.json", {"name": "s", "jobs": jobs}))
+    execution = machines.submit(as_yaml(machines.code / "slow.json", {"name": "s", "jobs": jobs}))
     until(lambda: job_started(machines, execution, "a"))
     (slot,) = machines.slots("n")
     slot.suspend()
@@ -135,7 +140,7 @@ def test_one_long_job_among_many_short_ones_delays_nobody(machines, full, figure
                 "parameters": [{"name": "i", "values": list(range(first, first + count + 1))}],
             }
         ]
-        return as_yaml(CODE / "long.json", {"name": "long", "jobs": jobs})
+        return as_yaml(machines.code / "long.json", {"name": "long", "jobs": jobs})
 
     machines.wait(machines.submit(sweep(1)), 60)  # its run time is now known to be short
     with_long = _finish_times(machines, machines.submit(sweep(0)), long_s + 60)
@@ -164,7 +169,7 @@ def test_a_job_that_waits_for_its_own_job_on_one_slot_ends(machines, figure):
     machines.orchestrator()
     machines.worker("n", concurrency=1)
     jobs = [{"id": "a", "run": "flow:outer", "config": {"url": machines.url}}]
-    execution = machines.submit(as_yaml(CODE / "outer.json", {"name": "o", "jobs": jobs}))
+    execution = machines.submit(as_yaml(machines.code / "outer.json", {"name": "o", "jobs": jobs}))
     began = time.monotonic()
     found = machines.wait(execution, 60)
     assert found["status"] == "succeeded", found["jobs"]["a"]["error"]
@@ -176,7 +181,9 @@ def test_an_idle_cluster_asks_little(machines, full, figure):
     seconds = 60 if full else 10
     machines.orchestrator()
     machines.worker("n", concurrency=4)
-    file = as_yaml(CODE / "idle.json", {"name": "i", "jobs": [{"id": "a", "run": "flow:noop"}]})
+    file = as_yaml(
+        machines.code / "idle.json", {"name": "i", "jobs": [{"id": "a", "run": "flow:noop"}]}
+    )
     machines.wait(machines.submit(file), 30)
     until(lambda: machines.client.zcard("penstock:agenda:default") == 0)
     before, began = commands_processed(machines.client), time.monotonic()
@@ -190,7 +197,7 @@ def test_no_process_outlives_a_killed_daemon_or_supervisor(machines):
     machines.orchestrator()
     daemon = machines.worker("n", concurrency=2)
     jobs = [{"id": "a", "run": "flow:nap", "config": {"s": 3}}]
-    execution = machines.submit(as_yaml(CODE / "killed.json", {"name": "k", "jobs": jobs}))
+    execution = machines.submit(as_yaml(machines.code / "killed.json", {"name": "k", "jobs": jobs}))
     until(lambda: job_started(machines, execution, "a"))
     slots = daemon.children(recursive=True)
     daemon.kill()

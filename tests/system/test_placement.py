@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 from penstock.common.jobs import parse_amounts
 from support.processes import as_yaml
 
-CODE = Path(__file__).parent / "code"
 NODES = {
     "c": {"tags": {"cpu"}, "cpus": 4.0, "gpus": 0.0, "ram": 4e9, "slots": 4.0},
     "g": {"tags": {"gpu"}, "cpus": 4.0, "gpus": 2.0, "ram": 2e9, "slots": 4.0},
@@ -130,7 +128,9 @@ def test_200_mixed_jobs_on_two_nodes(machines, figure):
             "--gpus", str(int(node["gpus"])), "--ram", str(int(node["ram"])), concurrency=4,
         )  # fmt: skip
     jobs = mixed_jobs(20261122, 200)
-    execution = machines.submit(as_yaml(CODE / "placement.json", {"name": "mix", "jobs": jobs}))
+    execution = machines.submit(
+        as_yaml(machines.code / "placement.json", {"name": "mix", "jobs": jobs})
+    )
     found = machines.wait(execution, 110)
     assert found["status"] == "succeeded"
     mine = [event for event in machines.events() if event.get("execution") == execution]

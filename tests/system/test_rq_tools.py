@@ -15,7 +15,6 @@ import pytest
 
 from support.processes import as_yaml, until
 
-CODE = Path(__file__).parent / "code"
 RQ = str(Path(sys.executable).with_name("rq"))
 RQ_DASHBOARD = str(Path(sys.executable).with_name("rq-dashboard"))
 
@@ -40,7 +39,9 @@ def test_rq_info_reads_and_changes_nothing(machines, full, figure):
     jobs = [{"id": f"nap{i}", "run": "flow:nap", "config": {"s": nap_s}} for i in range(2)]
     jobs += [{"id": f"wait{i}", "run": "flow:noop", "priority": 2} for i in range(5)]
     jobs += [{"id": "gpu", "run": "flow:noop", "priority": 1, "capabilities": ["gpu"]}]
-    execution = machines.submit(as_yaml(CODE / "rq_tools.json", {"name": "rq", "jobs": jobs}))
+    execution = machines.submit(
+        as_yaml(machines.code / "rq_tools.json", {"name": "rq", "jobs": jobs})
+    )
     until(lambda: snapshot(machines, execution)["nap1"][0] == "started")
     until(lambda: machines.client.llen("rq:queue:any.p2") == 5)
     before, began = snapshot(machines, execution), time.monotonic()
@@ -123,7 +124,9 @@ def test_every_page_of_rq_dashboard_answers(machines, dashboard, figure):
         {"id": "waiting", "run": "flow:noop", "priority": 3},
         {"id": "later", "run": "flow:noop", "priority": 3, "depends_on": ["long"]},
     ]
-    execution = machines.submit(as_yaml(CODE / "dashboard.json", {"name": "d", "jobs": jobs}))
+    execution = machines.submit(
+        as_yaml(machines.code / "dashboard.json", {"name": "d", "jobs": jobs})
+    )
     until(lambda: snapshot(machines, execution)["long2"][0] == "started")
     registries = ("queued", "finished", "failed", "scheduled", "started", "deferred", "canceled")
     pages = [
