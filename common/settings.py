@@ -63,6 +63,13 @@ class Settings(BaseSettings):
     lock_ttl_s: PositiveFloat = 30.0
     #: How often a job may take its process down before it counts as poison.
     max_crashes: PositiveInt = 3
+    #: How often a job may lose its node before it is given up.
+    max_losses: PositiveInt = 10
+    #: A silent node keeps an attempt for this share of its run time so far, if that is longer
+    #: than the time-out.
+    patience_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    #: Longest that a silent node keeps an attempt for its run time, in seconds.
+    patience_max_s: Annotated[float, Field(ge=0)] = 25.0
     #: Most jobs of one fan-out that are made and have not ended.
     fanout_window: PositiveInt = 1000
     #: How long a node that is told to stop lets its jobs finish, in seconds.

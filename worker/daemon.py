@@ -26,6 +26,7 @@ from ..common.jobs import Beaten, NodeInfo
 from ..common.settings import Settings
 from ..common.state import keys
 from ..common.state.connection import connect
+from ..common.state.scripts import Limits
 from ..common.state.store import Store
 from . import settling
 from .exchange import Exchange
@@ -33,7 +34,7 @@ from .held import Held, Verdict
 from .lanes import Plan
 from .lines import ChannelLine, CommandLine, InboxLine
 from .loop import Loop
-from .options import Options, limits_of
+from .options import Options
 from .parentage import become_subreaper, tie_to_parent
 from .pool import Pool
 from .rqworker import RqWorker, name_taken
@@ -62,7 +63,7 @@ class Daemon(RqWorker):
         self._next_incarnation = incarnation
         client = connect(url, name=f"penstock:{options.name}", reply_timeout_s=REPLY_S)
         super().__init__(options.name, options.capabilities, client)
-        self._store = Store(client, limits_of(settings))
+        self._store = Store(client, Limits.of(settings))
         self._loop = Loop()
         self._commands = CommandLine(self._loop, client)
         self._pool = Pool(self._loop, self._plan(url), self)
@@ -72,6 +73,7 @@ class Daemon(RqWorker):
         self._inbox = InboxLine(self._loop, client, up, inbox, self._take_message)
         channel = self.pubsub_channel_name
         self._channel = ChannelLine(self._loop, client, up, channel, self.take_rq_command)
+        self._paused: set[str] = set()
         self._starting_over = False
         self._retry_at = 0.0
         self._stop_at: float | None = None
@@ -213,18 +215,28 @@ class Daemon(RqWorker):
         return "busy" if self._pool.busy else "idle"
 
     def beaten(self, beaten: Beaten) -> None:
-        """Attempts that were given away meanwhile are ended, without a word."""
+        """Attempts that were given away or canceled meanwhile are ended, without a word.
+
+        Messages only make the beat come at once: it is the answer that counts, since it
+        follows whatever was claimed before.
+        """
         newest: dict[str, int] = {}
         for token in self._exchange.held:
             newest[token.job] = max(newest.get(token.job, 0), token.attempt)
         stale = set(beaten.stale)
-        for held in list(self._exchange.held.values()):
-            token = held.token
+        doomed = set()
+        for token, held in self._exchange.held.items():
             lost = token in stale or token.attempt < newest[token.job]
             if lost and not held.stale:
                 log.warning("event=token_stale job=%s attempt=%d", token.job, token.attempt)
                 held.stale = True
-                self._pool.stop(held, None)
+                doomed.add(held)
+        if doomed:
+            self._pool.stop(doomed, None)
+        paused, self._paused = self._paused, set()
+        if paused:
+            held_of = self._exchange.held.values()
+            self._pool.hand_back({one for one in held_of if one.claimed.execution in paused})
 
     def unknown(self) -> None:
         """Redis has forgotten this node, after an outage or because it was silent too long.
@@ -270,6 +282,8 @@ class Daemon(RqWorker):
 
     def settled(self, held: Held, verdict: Verdict | None) -> None:
         self._exchange.settle(held, verdict)
+        if held.stale:  # what it took of the node is free now
+            self._exchange.beat(self._state_word())
 
     def hand_back(self, held: Held) -> None:
         self._exchange.hand_back(held)
@@ -309,8 +323,11 @@ class Daemon(RqWorker):
         word, *rest = message.split()
         if word == "wake":
             self._exchange.advances.hungry = True
-        elif word == "stop" and len(rest) == 2:
-            self.stop_job(rest[0], rest[1])
+        elif word == "cancel":
+            self._exchange.beat(self._state_word())
+        elif word == "pause" and len(rest) == 1:
+            self._paused.add(rest[0])
+            self._exchange.beat(self._state_word())
         elif word == "drain":
             self._stop(math.inf)
         elif word == "shutdown":
@@ -318,11 +335,9 @@ class Daemon(RqWorker):
         else:
             log.warning("event=message_unknown message=%r", message)
 
-    def stop_job(self, job: str, claim: str = "") -> None:
-        for held in list(self._exchange.held.values()):
-            if held.token.job == job and claim in ("", held.token.claim):
-                stopped = settling.of_failure("stopped", "Stopped", "stopped on request")
-                self._pool.stop(held, stopped)
+    def stop_job(self, job: str) -> None:
+        held = {one for one in self._exchange.held.values() if one.token.job == job}
+        self._pool.stop(held, settling.of_failure("stopped", "Stopped", "stopped on request"))
 
     def running_pids(self) -> list[int]:
         lanes = [lane for lane, _ in self._pool.lanes.running()]

@@ -10,8 +10,6 @@ import socket
 from dataclasses import asdict, dataclass
 
 from ..common.errors import InputError
-from ..common.settings import Settings
-from ..common.state.scripts import Limits
 from . import resources
 
 _TAG = re.compile(r"[a-z0-9._-]+")
@@ -82,12 +80,6 @@ def options(
         ram=resources.detect_ram() if ram is None else _bytes(ram),
         disk=resources.detect_disk(),
     )
-
-
-def limits_of(settings: Settings) -> Limits:
-    """What the scripts enforce, as set; all processes of a cluster need the same."""
-    log_limit = int(settings.log_limit_bytes)
-    return Limits(max_crashes=settings.max_crashes, log_limit_bytes=log_limit)
 
 
 def _hostname() -> str:

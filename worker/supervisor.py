@@ -23,10 +23,11 @@ import redis
 from ..common.errors import InputError, PenstockError
 from ..common.settings import Settings
 from ..common.state.connection import check, connect
+from ..common.state.scripts import Limits
 from ..common.state.store import Store
 from .isolation import descendants, kill_all, reap
 from .loop import READ, Loop
-from .options import Options, limits_of, options
+from .options import Options, options
 from .parentage import become_subreaper
 
 log = logging.getLogger("penstock.worker")
@@ -138,7 +139,7 @@ class Supervisor:
                 self._url, name=f"penstock:{self._options.name}:s", reply_timeout_s=2.0
             )
             try:
-                Store(client, limits_of(self._settings)).leave(
+                Store(client, Limits.of(self._settings)).leave(
                     self._options.name, incarnation, "daemon died"
                 )
                 return

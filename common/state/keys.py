@@ -172,7 +172,7 @@ def idle() -> str:
 
 
 def node_inbox(id_: str) -> str:
-    """List of messages: wake, stop <job> <claim>, drain, shutdown. TTL 60 s."""
+    """List of messages: wake, cancel and pause <execution>, drain, shutdown. TTL 60 s."""
     return f"{PENSTOCK}:node:{id_}:inbox"
 
 
@@ -227,5 +227,5 @@ def events() -> str:
 
 
 def maintenance() -> str:
-    """Hash: when reaping last ran, and until when it holds. Permanent."""
+    """Hash: when the upkeep was last done, since when all is steady, the server's run id. Permanent."""
     return f"{PENSTOCK}:maintenance"

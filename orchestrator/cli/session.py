@@ -58,8 +58,7 @@ def open_session(app: App) -> Iterator[Session]:
         client = connect(url)
         stack.callback(client.close)
         check(client, url)
-        limits = Limits(max_crashes=settings.max_crashes, log_limit_bytes=settings.log_limit_bytes)
-        service = Service(Store(client, limits), settings)
+        service = Service(Store(client, Limits.of(settings)), settings)
         yield Session(service, settings, url, redis_cli, settings.redis_url is None)
 
 

@@ -35,12 +35,9 @@ class Orchestrator:
     """Roles and the loop that plays them. Stateless: any number may run, and any may die."""
 
     def __init__(self, client: redis.Redis, settings: Settings):
-        limits = Limits(
-            max_crashes=settings.max_crashes, log_limit_bytes=int(settings.log_limit_bytes)
-        )
         self.name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._client = client
-        store = Store(client, limits)
+        store = Store(client, Limits.of(settings))
         self.leader = Leader(store, self.name, settings.lock_ttl_s)
         engine = Engine(store, settings.fanout_window, self.name)
         self.roles: list[Role] = [Agenda(store, engine), Upkeep(store), self.leader]

@@ -14,6 +14,7 @@ from ...common.settings import Settings
 from ...common.spec.functions import resolve_functions
 from ...common.spec.loading import load_workflow, parse_workflow
 from ...common.state.connection import check, connect
+from ...common.state.scripts import Limits
 from ...common.state.store import Store
 from ..service import Service
 
@@ -30,7 +31,7 @@ class Cluster:
             )
         client = connect(settings.redis_url)
         check(client, settings.redis_url)
-        self.service = Service(Store(client), settings)
+        self.service = Service(Store(client, Limits.of(settings)), settings)
 
     def submit(
         self,

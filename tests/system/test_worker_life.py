@@ -143,17 +143,39 @@ def test_rq_sees_the_worker_and_its_commands_work(site: Site) -> None:  # Q1
         assert run.result("b") == "held"
 
 
-def test_the_inbox_stops_a_job(site: Site) -> None:  # W7
+def test_a_cancel_ends_what_runs_and_what_waits_behind_it(site: Site) -> None:  # W7
     with site.worker("--concurrency", "1") as node:
-        mark = site.mark("a")
-        run = site.submit(job("a", "m:spin", {"mark": mark}))
-        pid = int(began(mark).read_text())
-        claim = run.job("a")["claim"]
-        inbox = keys.node_inbox(node.name)
-        site.client.rpush(inbox, f"stop {job_id(run.id, 'a')} other-claim")
-        site.client.rpush(inbox, f"stop {job_id(run.id, 'a')} {claim}")
-        until(lambda: run.status("a") == "stopped", "it stops")
-        assert is_gone(pid)
+        warm = site.submit(*(job(f"n{i}", "m:noop") for i in range(50)))
+        until(lambda: warm.of_all("finished") == 50, "the function is known")
+        mark = site.mark("family")
+        other = site.submit(job("other", "m:noop", priority=1, origin="any.p1"))
+        run = site.submit(
+            job("a", "m:family", {"mark": mark}), *(job(f"n{i}", "m:noop") for i in range(50))
+        )
+        pids = [int(pid) for pid in began(mark).read_text().split()]
+        site.store.control(run.id, "cancel")
+        until(lambda: all(is_gone(pid) for pid in pids), "its processes are gone")
+        assert other.ended("other")["status"] == "finished"
+        leases = keys.node_leases(node.name)
+        until(lambda: not site.client.hlen(leases), "nothing is held any more")
+        assert {run.status(name) for name in ("a", "n0", "n49")} == {"canceled"}
+        assert run.of_all("finished") == 0
+
+
+def test_a_pause_hands_back_what_has_not_begun(site: Site) -> None:  # W7
+    with site.worker("--concurrency", "1") as node:
+        warm = site.submit(*(job(f"n{i}", "m:nap", {"s": 0.0005}) for i in range(50)))
+        until(lambda: warm.of_all("finished") == 50, "the function is known")
+        run = site.submit(*(job(f"n{i}", "m:nap", {"s": 0.05}) for i in range(40)))
+        until(lambda: run.of_all("running") > 1, "some were claimed ahead")
+        site.store.control(run.id, "pause")
+        until(lambda: not site.client.hlen(keys.node_leases(node.name)), "it holds nothing")
+        parked = [f"n{i}" for i in range(40) if run.status(f"n{i}") != "finished"]
+        assert len(parked) > 30
+        assert {run.job(name).get("attempt", "0") for name in parked} == {"0"}
+        site.store.control(run.id, "resume")
+        until(lambda: run.of_all("finished") == 40, "all run after all")
+        assert {run.job(f"n{i}")["attempt"] for i in range(40)} == {"1"}
 
 
 def freeze(node: Worker) -> list[psutil.Process]:

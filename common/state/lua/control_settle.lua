@@ -3,7 +3,9 @@
 -- ARGV  job, attempt, claim, outcome (finished | failed), result, error, metrics
 -- RETURNS OK | STALE
 local job = J.get(ARGV[1])
-if not J.holds(job, tonumber(ARGV[2]), ARGV[3]) then return 'STALE' end
+if not J.holds(job, tonumber(ARGV[2]), ARGV[3]) or X.closed(X.get(job.execution)) then
+  return 'STALE'
+end
 if ARGV[4] == 'finished' then
   F.finish(job, 'finished', 'result', ARGV[5], 'metrics', ARGV[7])
 else

@@ -1,5 +1,5 @@
 -- requires: settle upkeep
--- A node's heartbeat: renews it, tells which of its tokens no longer hold, recomputes
+-- A node's heartbeat: renews it, tells which of its attempts are to end, recomputes
 -- what its leases take, and does the cluster's upkeep when it is time.
 -- ARGV  node, incarnation, state (idle | busy | suspended | draining), then for each job
 --       held: id, attempt, claim
@@ -13,7 +13,8 @@ local known = n.incarnation == incarnation
 local held, stale = {}, {}
 for at = 4, #ARGV, 3 do
   held[ARGV[at]] = ARGV[at + 2]
-  if not J.holds(J.get(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]) then
+  local job = J.get(ARGV[at])
+  if not J.holds(job, tonumber(ARGV[at + 1]), ARGV[at + 2]) or X.closed(X.get(job.execution)) then
     stale[#stale + 1] = at - 4
   end
 end

@@ -37,8 +37,7 @@ function F.finish(job, status, ...)
     F.push('fan', job.execution, job.job, 1, ok and 1 or 0)
   end
   if fault and x.policy == 'fail_fast' and not x.closing then
-    x.closing = 'failed'
-    redis.call('HSET', K.execution(x.id), 'closing', 'failed')
+    F.close(x, 'failed')
     F.push('cancel', x.id, 0, 'fail_fast')
   end
 end
@@ -119,15 +118,25 @@ local function step_fan(x_id, name, at, ok)
   if F.draining then redis.call('HDEL', K.job(id), 'fan_at') end
 end
 
-local function tell_node_to_stop(job)
-  if not job.worker_name then return end
-  redis.call('LPUSH', K.node_inbox(job.worker_name), 'stop ' .. job.id .. ' ' .. (job.claim or ''))
-  redis.call('EXPIRE', K.node_inbox(job.worker_name), 60)
+-- Tells every node that holds leases: `cancel` ends what it has of the execution,
+-- `pause` hands back what it has not begun.
+function F.tell_nodes(verb, x_id)
+  for _, id in ipairs(redis.call('ZRANGE', K.nodes(), 0, -1)) do
+    if redis.call('HLEN', K.node_leases(id)) > 0 then
+      redis.call('LPUSH', K.node_inbox(id), verb .. ' ' .. x_id)
+      redis.call('EXPIRE', K.node_inbox(id), 60)
+    end
+  end
+end
+-- Nothing of it may start, or be recorded, from here on; its nodes learn of it at once.
+function F.close(x, why)
+  x.closing = why
+  redis.call('HSET', K.execution(x.id), 'closing', why)
+  F.tell_nodes('cancel', x.id)
 end
 
 local function take_out(job)
   if job.status == 'started' then
-    tell_node_to_stop(job)
     if job.origin then redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. (job.claim or '')) end
   elseif job.status == 'scheduled' then
     redis.call('ZREM', K.due(), job.id)

@@ -70,7 +70,8 @@ local function append_log(job, attempt, node, text)
   if room > 0 then redis.call('APPEND', key, string.sub(text, 1, room)) end
 end
 S.append_log = append_log
--- Returns OK, or STALE when the token does not hold, with nothing changed.
+-- Returns OK, or STALE when the token does not hold or the execution was closed, with
+-- nothing recorded.
 function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms, log)
   local job = J.get(id)
   N.drop_lease(n, id, claim)
@@ -78,6 +79,7 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
     event('settle_stale', 'node', n.id, 'id', id, 'attempt', attempt)
     return 'STALE'
   end
+  if X.closed(X.get(job.execution)) then return 'STALE' end
   append_log(job, attempt, n.id, log)
   if outcome == 'crashed' then
     S.lost(job, 'crashes', CFG.max_crashes, error)
