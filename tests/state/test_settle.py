@@ -137,9 +137,9 @@ def test_fail_fast_ends_everything(cluster):
     node.advance(bad(a))
     assert cluster.statuses("a", "b", "c", "d") == ["failed", "canceled", "canceled", "canceled"]
     assert cluster.status == "failed"
-    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [
-        f"stop {b.token.job} {b.token.claim}".encode()
-    ]
+    told = f"cancel {EXECUTION_ID}".encode()
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [told]
+    assert node.beat(b.token).stale == [b.token]
     assert cluster.client.llen("rq:queue:any.p5") == 0
 
 
