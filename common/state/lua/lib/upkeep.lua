@@ -122,6 +122,8 @@ local function upkeep(away_ms)
   if NOW_MS - at > away_ms or NOW_MS < at or run ~= v[3] then since = NOW_MS end
   redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'steady_since', since, 'run_id', run)
   reap(since)
+  F.run()
+  if redis.call('EXISTS', K.due(), K.unmet(), K.ready(), K.outboxes()) == 0 then return 0 end
   promote()
   unpark_unmet()
   local lists = look_at_heads()
