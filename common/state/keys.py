@@ -220,7 +220,7 @@ def lock_channel(name: str) -> str:
 
 
 def fence(name: str) -> str:
-    """String: the last fencing number of a lock. TTL 7 days from its last use."""
+    """String: the last fencing number of a lock. TTL 7 days from the last acquire."""
     return f"{PENSTOCK}:fence:{name}"
 
 

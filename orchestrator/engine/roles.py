@@ -21,7 +21,7 @@ __all__ = ["Agenda", "Leader", "Role", "Upkeep"]
 log = logging.getLogger("penstock.orchestrator")
 
 #: the leader renews its lock this often (or at a third of its TTL), and trims this often, seconds
-LEADER_RENEW_S = 5.0
+LEADER_RENEW_S = 10.0
 TRIM_S = 60.0
 
 

@@ -6,5 +6,4 @@
 local key = K.lock(ARGV[1])
 if redis.call('HGET', key, 'owner') ~= ARGV[2] then return 'LOST' end
 redis.call('PEXPIRE', key, tonumber(ARGV[3]))
-redis.call('EXPIRE', K.fence(ARGV[1]), 604800)
 return 'OK'
