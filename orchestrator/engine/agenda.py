@@ -21,7 +21,7 @@ log = logging.getLogger("penstock.orchestrator")
 #: without a bell, work is looked for this often, seconds
 LOOK_S = 2.0
 #: an item that is neither done nor gone on with comes up again after this, seconds
-LEASE_S = 1.2
+LEASE_S = 1.0
 #: a lease is renewed when this much of it has passed
 RENEW_SHARE = 1 / 3
 #: items taken at once
