@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    BeforeValidator,
     ByteSize,
     Field,
     PositiveFloat,
@@ -15,9 +16,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import InputError
+from .spec import fields
 
 MIB = 1024 * 1024
 DAY_S = 86400.0
@@ -74,6 +76,8 @@ class Settings(BaseSettings):
     fanout_window: PositiveInt = 1000
     #: How long a node that is told to stop lets its jobs finish, in seconds.
     drain_s: Annotated[float, Field(ge=0)] = 30.0
+    #: Domains that an orchestrator serves, as `gpu,rag`; none means all.
+    domains: Annotated[tuple[str, ...], NoDecode, BeforeValidator(fields.domains)] = ()
 
     @classmethod
     def load(cls, **given: Any) -> Self:

@@ -82,6 +82,7 @@ class Service:
             "digest": digest,
             "parallelism": workflow.parallelism or 0,
             "policy": workflow.failure_policy,
+            "domain": workflow.domain,
             "ttl_s": max(1, int(self.settings.state_ttl_s)),
         }
         told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()

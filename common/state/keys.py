@@ -43,6 +43,7 @@ OWNED = (
     f"{PENSTOCK}:unmet",
     f"{PENSTOCK}:unmet:*",
     f"{PENSTOCK}:agenda:*",
+    f"{PENSTOCK}:domains",
 )
 
 
@@ -196,13 +197,25 @@ def agenda(domain: str) -> str:
     return f"{PENSTOCK}:agenda:{domain}"
 
 
+def domains() -> str:
+    """Zset of domains by the ms at which one who serves them last looked (`*`: one who
+    serves all). A domain without work is forgotten after an hour."""
+    return f"{PENSTOCK}:domains"
+
+
 def bell() -> str:
-    """List that orchestrators wait on; holds at most one entry. TTL 60 s."""
+    """Pub/sub channel: a domain that has work, `*` for one that nobody serves, or nothing
+    when something is due soon."""
     return f"{PENSTOCK}:bell"
 
 
 def lock(name: str) -> str:
     """Hash: owner and fencing number of a lock. TTL of the lock."""
+    return f"{PENSTOCK}:lock:{name}"
+
+
+def lock_channel(name: str) -> str:
+    """Pub/sub channel: a message when the lock is given back."""
     return f"{PENSTOCK}:lock:{name}"
 
 

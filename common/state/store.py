@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -42,6 +42,28 @@ class NewJob:
     name: str
     upstreams: tuple[str, ...]
     fields: dict[str, str | int | float]
+
+
+class Item(NamedTuple):
+    """Work for an orchestrator: its domain, and `<verb> <execution> <job>`."""
+
+    domain: str
+    text: str
+
+
+class Taken(NamedTuple):
+    """Leased items, the mark of their lease, and seconds until more may be taken (None: unknown)."""
+
+    mark: str
+    items: list[Item]
+    next_s: float | None
+
+
+class Holder(NamedTuple):
+    """Who holds a lock, and seconds until it ends unless it is renewed."""
+
+    owner: str
+    left_s: float
 
 
 class Store:
@@ -217,18 +239,24 @@ class Store:
         """Fails a control job that cannot be carried out, or the execution itself (name '')."""
         return self._text("control_fail", execution, name, error)
 
-    def take_agenda(self, domain: str, lease_s: float, limit: int) -> tuple[str, list[str]]:
-        """(the lease's mark, items) that may be worked on now."""
-        mark, *items = _texts(self._call("agenda_take", domain, int(lease_s * 1000), limit))
-        return mark, items
+    def take_agenda(self, served: Sequence[str], lease_s: float, limit: int) -> Taken:
+        """Leases items of these domains (none: of all), or of such as nobody serves."""
+        reply = self._call("agenda_take", _served(served), int(lease_s * 1000), limit)
+        mark, next_ms, *rest = _texts(reply)
+        items = [Item(*pair) for pair in zip(rest[::2], rest[1::2], strict=True)]
+        return Taken(mark, items, None if next_ms == "-1" else float(next_ms) / 1000)
 
-    def renew_agenda(self, domain: str, item: str, mark: str, lease_s: float) -> str:
-        """Goes on with an item; the lease's new mark."""
-        return self._text("agenda_renew", domain, item, mark, int(lease_s * 1000))
+    def renew_agenda(
+        self, served: Sequence[str], items: Sequence[Item], mark: str, lease_s: float
+    ) -> tuple[str, list[Item]]:
+        """Goes on with leased items: the lease's new mark, and those that are not ours any more."""
+        pairs = [word for item in items for word in item]
+        reply = self._call("agenda_renew", _served(served), mark, int(lease_s * 1000), *pairs)
+        return _text(reply[0]), [items[int(place)] for place in reply[1:]]
 
-    def finish_agenda(self, domain: str, item: str, mark: str) -> str:
-        """OK, or AGAIN when the item was posted anew meanwhile."""
-        return self._text("agenda_done", domain, item, mark)
+    def finish_agenda(self, item: Item, mark: str) -> str:
+        """OK, AGAIN when the item was posted anew or taken by another meanwhile."""
+        return self._text("agenda_done", *item, mark)
 
     def upkeep(self) -> tuple[int, int]:
         """Reaps, promotes, drains; (ms at which the next job is due or -1, the server's ms)."""
@@ -242,10 +270,16 @@ class Store:
 
     # -- locks and queues
 
-    def lock_acquire(self, name: str, owner: str, ttl_s: float) -> tuple[str, str]:
-        """(OK, fencing number) or (HELD, owner)."""
-        verdict, value = self._call("lock_acquire", name, owner, int(ttl_s * 1000))
-        return _text(verdict), str(value) if isinstance(value, int) else _text(value)
+    def lock_acquire(self, name: str, owner: str, ttl_s: float) -> int | Holder:
+        """The fencing number, or who holds the lock."""
+        verdict, *rest = self._call("lock_acquire", name, owner, int(ttl_s * 1000))
+        if _text(verdict) == "OK":
+            return int(rest[0])
+        return Holder(_text(rest[0]), max(0, int(rest[1])) / 1000)
+
+    def lock_renew(self, name: str, owner: str, ttl_s: float) -> str:
+        """OK or LOST."""
+        return self._text("lock_renew", name, owner, int(ttl_s * 1000))
 
     def lock_release(self, name: str, owner: str) -> str:
         """OK, HELD (by another) or FREE."""
@@ -347,6 +381,10 @@ def _claimed(row: list[Any]) -> Claimed:
         retries_left=int(row[15]),
         rider=bool(row[16]),
     )
+
+
+def _served(domains: Sequence[str]) -> str:
+    return " ".join(domains) or "*"
 
 
 def _token_args(token: Token) -> list[Any]:

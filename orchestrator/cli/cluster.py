@@ -88,10 +88,12 @@ def orchestrator() -> None:
 
 
 @orchestrator.command("start")
+@click.option("--domains", type=Tags(), help="Serve only these domains, as gpu,rag (else all).")
 @pass_app
-def orchestrator_start(app: App) -> None:
+def orchestrator_start(app: App, *, domains: tuple[str, ...] | None) -> None:
     """Run an orchestrator in this process until it is ended."""
-    become(app, "penstock.orchestrator.main", [])
+    options = ["--domains", ",".join(domains)] if domains else []
+    become(app, "penstock.orchestrator.main", options)
 
 
 def become(app: App, module: str, options: Sequence[str]) -> None:

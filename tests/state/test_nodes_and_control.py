@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from penstock.common.settings import Settings
 from penstock.common.state import keys
-from penstock.common.state.lock import Lock
 from penstock.common.state.scripts import Limits, Scripts
 from penstock.common.state.store import STATIC, Store
 from support.scripted import (
@@ -313,7 +312,7 @@ def test_after_its_ttl_nothing_of_an_execution_is_left(cluster):
     while claimed := node.claim(2):
         node.advance(*(done(one, log=b"text") for one in claimed))
     assert cluster.status == "succeeded"
-    mark, (_, item) = cluster.store.take_agenda("default", 10, 9)
+    _, item = cluster.take_agenda()
     assert item == f"expire {EXECUTION_ID}"
     assert cluster.store.expire(EXECUTION_ID, 0, 2) == 2
     assert cluster.store.expire(EXECUTION_ID, 2, 2) == -1
@@ -323,20 +322,5 @@ def test_after_its_ttl_nothing_of_an_execution_is_left(cluster):
             assert 0 < cluster.client.ttl(key) <= TTL_S, key
         else:
             assert key.decode() in before or key.decode().split(":")[1] in {
-                "finished", "queues", "executions", "agenda", "bell", "events", "test", "node", "maintenance", "idle",
+                "finished", "queues", "executions", "agenda", "domains", "events", "test", "node", "maintenance", "idle",
             }, key  # fmt: skip
-
-
-def test_locks_have_one_owner_and_a_growing_fence(cluster):
-    one, two = Lock(cluster.store, "l", "one", 0.2), Lock(cluster.store, "l", "two", 30)
-    assert one.acquire() == 1
-    assert one.try_acquire()
-    assert one.fence == 1
-    assert not two.try_acquire()
-    two.release()
-    assert not two.try_acquire()
-    one.release()
-    assert two.try_acquire()
-    assert two.fence == 2
-    two.release()
-    assert 0 < cluster.client.ttl(keys.fence("l"))

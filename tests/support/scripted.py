@@ -120,6 +120,10 @@ class Cluster:
     def status(self) -> str:
         return self.store.execution(self.id)["status"]
 
+    def take_agenda(self, *served: str, lease_s: float = 10) -> list[str]:
+        """What an orchestrator that serves these domains (none: all) may work on now."""
+        return [item.text for item in self.store.take_agenda(served, lease_s, 9).items]
+
     def pass_time(self, seconds: float) -> None:
         self.client.incrby(SHIFT_KEY, int(seconds * 1000))
 

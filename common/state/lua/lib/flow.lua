@@ -58,7 +58,7 @@ local function group_check(x_id, name)
     end
   elseif created > 0 and created < total and created - settled <= math.floor(tonumber(v[5] or 1000) / 2)
     and redis.call('HSETNX', K.group(x_id, name), 'asked', 1) == 1 then
-    post_agenda('expand ' .. x_id .. ' ' .. name)
+    post_agenda(X.get(x_id).domain, 'expand ' .. x_id .. ' ' .. name)
   end
 end
 
@@ -204,7 +204,7 @@ local function reset_job(job, x)
     'unmet', 'fan_at', 'gate')
   if job.kind ~= 'fan-out' then redis.call('HDEL', job.key, 'result') end
   for _, verb in ipairs({ 'expand ', 'fanin ' }) do
-    redis.call('ZREM', K.agenda('default'), verb .. x.id .. ' ' .. job.job)
+    redis.call('ZREM', K.agenda(x.domain), verb .. x.id .. ' ' .. job.job)
   end
   event('job_deferred', 'execution', x.id, 'job', job.job)
 end
@@ -222,7 +222,7 @@ local function begin_reset(x)
   redis.call('HDEL', K.execution(x.id), 'closing', 'ended_at', 'admitted')
   redis.call('DEL', K.held(x.id), K.parked(x.id))
   if x.status == 'pending' or redis.call('HGET', K.execution(x.id), 'compiled') ~= '1' then
-    post_agenda('compile ' .. x.id)
+    post_agenda(x.domain, 'compile ' .. x.id)
   end
 end
 

@@ -31,8 +31,10 @@ function K.node_leases(id) return PS .. ':node:' .. id .. ':leases' end
 function K.due() return PS .. ':due' end
 function K.dead() return PS .. ':dead' end
 function K.agenda(domain) return PS .. ':agenda:' .. domain end
+function K.domains() return PS .. ':domains' end
 function K.bell() return PS .. ':bell' end
 function K.lock(name) return PS .. ':lock:' .. name end
+function K.lock_channel(name) return PS .. ':lock:' .. name end
 function K.fence(name) return PS .. ':fence:' .. name end
 function K.outboxes() return PS .. ':outboxes' end
 function K.unmet() return PS .. ':unmet' end

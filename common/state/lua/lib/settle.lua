@@ -19,7 +19,7 @@ local function retry(job, delay_ms, error)
   redis.call('HSET', job.key, 'status', 'scheduled', 'error', error, 'retries_left', job.retries_left - 1)
   redis.call('HDEL', job.key, 'claim')
   redis.call('ZADD', K.due(), NOW_MS + delay_ms, job.id)
-  ring_bell() -- whoever waits longer than that learns of it
+  if delay_ms < 2500 then ring_bell('') end -- sooner than orchestrators look by themselves
   X.count(X.get(job.execution), 'running', -1)
   event('job_scheduled', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt,
     'in_ms', delay_ms)
