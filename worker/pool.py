@@ -136,8 +136,8 @@ class Pool:
         if self.withdraw(held):
             self._sink.settled(held, verdict)
             return
-        for lane, running in self.lanes.running():
-            if running is held:
+        for lane in self.lanes:
+            if lane.answers_for(held):
                 lane.doom(held, verdict)
 
     def drain(self) -> None:
@@ -194,7 +194,9 @@ class Pool:
         """From a lane: these go to another lane, or back to their queues."""
         stay = []
         for held in displaced:
-            if self._serves(held.key) and not self.draining:
+            if held.stale:
+                self._sink.settled(held, None)
+            elif self._serves(held.key) and not self.draining:
                 stay.append(held)
             else:
                 self._place(held)
