@@ -105,6 +105,10 @@ class Store:
         del incarnation  # the token says enough
         return self._request("node_wait", node, *_token_args(token), int(waiting))
 
+    def leave_request(self, node: str, incarnation: str, reason: str) -> Request:
+        """The node is gone: its jobs are queued again."""
+        return self._request("node_leave", node, incarnation, reason)
+
     def results_request(self, execution: str, names: Sequence[str]) -> Request:
         """The results of finished jobs, fan-outs' counts included."""
         return self._request("job_results", execution, *names)
@@ -136,7 +140,7 @@ class Store:
 
     def leave(self, node: str, incarnation: str, reason: str) -> int:
         """The node is gone; returns how many of its jobs were queued again."""
-        return int(self._call("node_leave", node, incarnation, reason))
+        return int(run(self.client, self.leave_request(node, incarnation, reason)))
 
     def advance(self, node: str, incarnation: str, claim_id: str, **rest: Any) -> Advanced:
         """As `advance_request`, sent at once; missing arguments mean none."""
