@@ -103,12 +103,10 @@ class Lane:
         """The attempt is in this lane, begun or not."""
         return held in self.todo or held in self.window.values()
 
-    def answers_for(self, held: Held) -> bool:
-        """The attempt runs here, or ran here and its end is not told yet."""
+    def unsettled(self) -> list[Held]:
+        """The attempt that runs here, and those that ran here whose end is not told yet."""
         running = self.running()
-        return (running is not None and running[0] is held) or any(
-            one is held for one, _ in self._verdicts
-        )
+        return [*([running[0]] if running else []), *(held for held, _ in self._verdicts)]
 
     def running(self) -> tuple[Held, float] | None:
         """The attempt that runs now, and for how long it has, in seconds."""

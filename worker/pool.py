@@ -137,7 +137,7 @@ class Pool:
             self._sink.settled(held, verdict)
             return
         for lane in self.lanes:
-            if lane.answers_for(held):
+            if held in lane.unsettled():
                 lane.doom(held, verdict)
 
     def drain(self) -> None:
