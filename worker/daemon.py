@@ -1,7 +1,8 @@
 """The node: an RQ worker that holds leases, feeds slots, and never blocks.
 
-Started by the supervisor as `python -P -m penstock.worker.daemon OPTIONS INCARNATION
-REPORT PARENT` (REPORT is a pipe on which it names each incarnation that it takes on).
+Started by the supervisor as `python -P -m penstock.worker.daemon OPTIONS SETTINGS INCARNATION
+REPORT PARENT` (REPORT is a pipe on which it names each incarnation that it takes on,
+and tells when that is registered).
 It is an RQ worker by its registration, state and commands; the loop, and all that
 concerns jobs, is ours.
 """
@@ -18,12 +19,12 @@ import time
 import uuid
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import redis
 
 from ..common.errors import InputError, PenstockError, RedisUnavailable
 from ..common.jobs import Beaten, NodeInfo
-from ..common.settings import Settings
 from ..common.state import keys
 from ..common.state.connection import connect
 from ..common.state.scripts import Limits
@@ -34,10 +35,13 @@ from .held import Held, Verdict
 from .lanes import Plan
 from .lines import ChannelLine, CommandLine, InboxLine
 from .loop import Loop
-from .options import Options
+from .options import REGISTERED, Options, load_settings
 from .parentage import become_subreaper, tie_to_parent
 from .pool import Pool
 from .rqworker import RqWorker, name_taken
+
+if TYPE_CHECKING:
+    from ..common.settings import Settings
 
 log = logging.getLogger("penstock.worker")
 
@@ -65,7 +69,7 @@ class Daemon(RqWorker):
         super().__init__(options.name, options.capabilities, client)
         self._store = Store(client, Limits.of(settings))
         self._loop = Loop()
-        self._commands = CommandLine(self._loop, client)
+        self._commands = CommandLine(self._loop, client, self._renew_lines)
         self._pool = Pool(self._loop, self._plan(url), self)
         self._exchange = Exchange(self._commands, self._store, self, options.name)
         up = lambda: self._commands.connected  # noqa: E731
@@ -78,6 +82,11 @@ class Daemon(RqWorker):
         self._retry_at = 0.0
         self._stop_at: float | None = None
         self._stop_signals = 0
+
+    def _renew_lines(self) -> None:
+        """Where one connection broke, the others may be broken and not know it for long."""
+        self._inbox.renew()
+        self._channel.renew()
 
     def _plan(self, url: str) -> Plan:
         environment = {
@@ -131,6 +140,7 @@ class Daemon(RqWorker):
         incarnation, self._next_incarnation = self._next_incarnation, uuid.uuid4().hex
         os.write(self._report, f"{incarnation}\n".encode())
         self._join(incarnation)
+        os.write(self._report, f"{REGISTERED}\n".encode())
         self._exchange.start_over(incarnation)
         log.info("event=node_registered node=%s incarnation=%s", self.name, incarnation)
 
@@ -336,8 +346,12 @@ class Daemon(RqWorker):
             log.warning("event=message_unknown message=%r", message)
 
     def stop_job(self, job: str) -> None:
+        stopped = settling.of_failure("stopped", "Stopped", "stopped on request")
         held = {one for one in self._exchange.held.values() if one.token.job == job}
-        self._pool.stop(held, settling.of_failure("stopped", "Stopped", "stopped on request"))
+        for one in held:
+            if self._exchange.recall(one):
+                self._exchange.settle(one, stopped)
+        self._pool.stop(held, stopped)
 
     def running_pids(self) -> list[int]:
         lanes = [lane for lane, _ in self._pool.lanes.running()]
@@ -355,16 +369,15 @@ class Daemon(RqWorker):
 
 def main(argv: Sequence[str]) -> int:
     """The process. Exits 0 when stopped, else with the error's code."""
-    options, incarnation, report = Options.load(argv[0]), argv[1], int(argv[2])
-    tie_to_parent(int(argv[3]), signal.SIGTERM)
+    options, settings = Options.load(argv[0]), load_settings(argv[1])
+    incarnation, report = argv[2], int(argv[3])
+    tie_to_parent(int(argv[4]), signal.SIGTERM)
     become_subreaper()
     os.set_inheritable(report, False)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        settings = Settings.load()
-        if settings.redis_url is None:
-            raise InputError("PENSTOCK_REDIS_URL is not set")
-        return Daemon(options, settings, settings.redis_url, incarnation, report).run()
+        url = os.environ["PENSTOCK_REDIS_URL"]
+        return Daemon(options, settings, url, incarnation, report).run()
     except PenstockError as error:
         print(f"penstock worker: {error}", file=sys.stderr)
         return error.exit_code

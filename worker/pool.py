@@ -135,9 +135,10 @@ class Pool:
         """Ends attempts, running or not, with that verdict."""
         for held in self._take_back(doomed):
             self._sink.settled(held, verdict)
-        for lane, running in self.lanes.running():
-            if running in doomed:
-                lane.doom(running, verdict)
+        for lane in self.lanes:
+            for held in lane.unsettled():
+                if held in doomed:
+                    lane.doom(held, verdict)
 
     def hand_back(self, unwanted: Collection[Held]) -> None:
         """Hands back those that have not begun; the others go on."""
@@ -219,7 +220,9 @@ class Pool:
         """From a lane: these go to another lane, or back to their queues."""
         stay = []
         for held in displaced:
-            if self._serves(held.key) and not self.draining:
+            if held.stale:
+                self._sink.settled(held, None)
+            elif self._serves(held.key) and not self.draining:
                 stay.append(held)
             else:
                 self._place(held)

@@ -104,19 +104,32 @@ class Store:
         return self._request("node_handback", node, incarnation, *_tokens_args(tokens))
 
     def beat_request(
-        self, node: str, incarnation: str, tokens: Sequence[Token], state: str
+        self,
+        node: str,
+        incarnation: str,
+        tokens: Sequence[Token],
+        state: str,
+        answered: int | None = None,
     ) -> Request:
-        """A heartbeat; `tokens` are all attempts that this daemon still holds."""
-        return self._request("node_beat", node, incarnation, state, *_tokens_args(tokens))
+        """A heartbeat; `tokens` are all attempts that this daemon still holds.
 
-    def log_request(self, token: Token, node: str, text: bytes) -> Request:
-        """Appends output of a running attempt."""
-        return self._request("job_log", node, *_token_args(token), text)
+        `answered` is the number of the last claim whose reply it knows; None: of any but the last.
+        """
+        known = "" if answered is None else answered
+        return self._request("node_beat", node, incarnation, state, known, *_tokens_args(tokens))
+
+    def log_request(self, token: Token, node: str, text: bytes, sent: int) -> Request:
+        """Appends output of a running attempt, of which `sent` bytes were sent before."""
+        return self._request("job_log", node, *_token_args(token), sent, text)
 
     def wait_request(self, node: str, incarnation: str, token: Token, waiting: bool) -> Request:
         """A job begins to wait for others inside its run, or goes on."""
         del incarnation  # the token says enough
         return self._request("node_wait", node, *_token_args(token), int(waiting))
+
+    def leave_request(self, node: str, incarnation: str, reason: str) -> Request:
+        """The node is gone: its jobs are queued again."""
+        return self._request("node_leave", node, incarnation, reason)
 
     def results_request(self, execution: str, names: Sequence[str]) -> Request:
         """The results of finished jobs, fan-outs' counts included."""
@@ -149,7 +162,7 @@ class Store:
 
     def leave(self, node: str, incarnation: str, reason: str) -> int:
         """The node is gone; returns how many of its jobs were queued again."""
-        return int(self._call("node_leave", node, incarnation, reason))
+        return int(run(self.client, self.leave_request(node, incarnation, reason)))
 
     def advance(self, node: str, incarnation: str, claim_id: str, **rest: Any) -> Advanced:
         """As `advance_request`, sent at once; missing arguments mean none."""
@@ -160,10 +173,15 @@ class Store:
         )
 
     def beat(
-        self, node: str, incarnation: str, tokens: Sequence[Token] = (), state: str = "idle"
+        self,
+        node: str,
+        incarnation: str,
+        tokens: Sequence[Token] = (),
+        state: str = "idle",
+        answered: int | None = None,
     ) -> Beaten:
         """As `beat_request`, sent at once."""
-        reply = run(self.client, self.beat_request(node, incarnation, tokens, state))
+        reply = run(self.client, self.beat_request(node, incarnation, tokens, state, answered))
         return parse_beat(tokens, reply)
 
     def handback(self, node: str, incarnation: str, tokens: Sequence[Token]) -> list[str]:

@@ -158,6 +158,20 @@ def test_leaving_moves_everything_at_once(cluster):
     assert cluster.client.zscore(keys.nodes(), "n1") is None
 
 
+def test_a_late_word_of_a_death_leaves_the_successor_alone(cluster):  # Q6
+    cluster.submit(new_job("a"))
+    cluster.node()
+    reborn = Node(cluster.store, "n1", "reborn")
+    reborn.register()
+    (job,) = reborn.claim(1)
+    cluster.client.delete(keys.node("n1"))  # forgotten in a long outage
+    assert cluster.store.leave("n1", "n1inc", "daemon died") == 0
+    assert cluster.store.leave("n1", "reb", "daemon died") == 0
+    assert reborn.beat(job.token).stale == []
+    assert reborn.register() == "OK"
+    assert reborn.advance(done(job)).verdicts == ["OK"]
+
+
 def test_a_new_incarnation_takes_the_old_ones_place(cluster):
     cluster.submit(new_job("a"))
     node = cluster.node()
@@ -191,6 +205,20 @@ def test_a_lease_that_its_daemon_does_not_hold_is_given_back(cluster):
     node.beat()
     assert cluster.statuses("a") == ["queued"]
     assert cluster.client.hget(keys.node("n1"), "used") == b""
+
+
+def test_a_late_beat_drops_nothing_that_was_claimed_after_it(cluster):  # Q6
+    """A beat that its daemon has sent again already may arrive once more, much later."""
+    cluster.submit(new_job("a"), new_job("b"))
+    node = cluster.node()
+    (first,) = node.claim(1)
+    known = node.turn
+    (second,) = node.claim(1)
+    node.advance()
+    node.beat(first.token, answered=known)
+    assert cluster.statuses("a", "b") == ["started", "started"]
+    node.beat(second.token, answered=node.turn)
+    assert cluster.statuses("a", "b") == ["queued", "started"]
 
 
 def test_a_job_that_loses_its_node_again_and_again_is_dead_lettered(cluster):

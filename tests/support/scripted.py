@@ -87,8 +87,8 @@ class Node:
     def claim(self, lanes: int = 1, **rest: Any) -> list[Claimed]:
         return list(self.advance(lanes=lanes, **rest).claimed)
 
-    def beat(self, *tokens: Token) -> Any:
-        return self.store.beat(self.id, self.incarnation, tokens)
+    def beat(self, *tokens: Token, answered: int | None = None) -> Any:
+        return self.store.beat(self.id, self.incarnation, tokens, answered=answered)
 
 
 @dataclass

@@ -12,7 +12,7 @@ if other and n.hostname ~= hostname and NOW_MS - beat <= n.timeout_ms then retur
 
 local jobs, void = S.leased(id)
 for _, job in ipairs(jobs) do
-  if string.sub(job.claim, 1, #incarnation) ~= incarnation then
+  if not N.turn(incarnation, job.claim) then
     S.lost(job, 'losses', CFG.max_losses, CFG.lost_error)
   end
 end

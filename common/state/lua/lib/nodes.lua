@@ -14,6 +14,11 @@ function N.get(id)
   N.cache[id] = n
   return n
 end
+-- The number of a claim of this incarnation; nil for a claim of another.
+function N.turn(incarnation, claim)
+  if string.sub(claim, 1, #incarnation) ~= incarnation then return nil end
+  return tonumber(string.match(string.sub(claim, #incarnation + 1), '^%p(%d+)$'))
+end
 function N.has_tags(n, class)
   if class == 'any' then return true end
   for tag in string.gmatch(class, '[^+]+') do

@@ -54,19 +54,24 @@ function S.lost(job, counter, limit, error)
   end
   S.requeue(job, counter, counter, times, 'error', error)
 end
--- Appends output of an attempt, up to its limit; `logged` is the attempt and where its
--- output begins.
-local function append_log(job, attempt, node, text)
-  if text == '' then return end
-  local key = K.log(job.execution, job.job)
+-- Appends output of an attempt, up to its limit. `at` is how many bytes of it were sent
+-- before: a request that comes twice, because its reply was lost, appends once. `logged`
+-- is the attempt, its claim, where its output begins, and how much of it was sent.
+local function append_log(job, attempt, node, text, at)
+  local key, mark = K.log(job.execution, job.job), attempt .. ' ' .. job.claim
   local length = redis.call('STRLEN', key)
-  local last, from = string.match(redis.call('HGET', job.key, 'logged') or '', '^(%d+) (%d+)$')
-  if tonumber(last) ~= attempt then
-    from = length
-    redis.call('HSET', job.key, 'logged', attempt .. ' ' .. from)
-    if attempt > 1 then text = '--- attempt ' .. attempt .. ' on ' .. node .. ' ---\n' .. text end
+  local last, from, sent = string.match(redis.call('HGET', job.key, 'logged') or '',
+    '^(%d+ %S+) (%d+) (%d+)$')
+  local new = last ~= mark
+  from, sent = new and length or tonumber(from), new and 0 or tonumber(sent)
+  at = at or sent
+  text = string.sub(text, math.max(0, sent - at) + 1)
+  if text == '' then return end
+  redis.call('HSET', job.key, 'logged', mark .. ' ' .. from .. ' ' .. math.max(sent, at) + #text)
+  if new and attempt > 1 then
+    text = '--- attempt ' .. attempt .. ' on ' .. node .. ' ---\n' .. text
   end
-  local room = CFG.log_limit_bytes - (length - tonumber(from))
+  local room = CFG.log_limit_bytes - (length - from)
   if room > 0 then redis.call('APPEND', key, string.sub(text, 1, room)) end
 end
 S.append_log = append_log
