@@ -202,6 +202,7 @@ end
 local function keep_for_ever(job, x)
   redis.call('PERSIST', job.key)
   redis.call('PERSIST', K.log(x.id, job.job))
+  redis.call('PERSIST', K.history(x.id, job.job))
   if job.kind == 'fan-out' then
     redis.call('PERSIST', K.group(x.id, job.job))
     redis.call('DEL', K.group_held(x.id, job.job))
