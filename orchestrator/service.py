@@ -17,7 +17,7 @@ import redis
 
 from ..common.code import CodeRoot
 from ..common.errors import Conflict, ExecutionFailed, InputError, NotFound, WaitTimeout
-from ..common.jobs import job_id, new_execution_id, split_job_id
+from ..common.jobs import job_id, new_execution_id
 from ..common.settings import Settings
 from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
