@@ -194,6 +194,12 @@ def a_job_was_not_told(play: Play) -> None:
     play.finish(*play.node.claim(1))
 
 
+@breaks("it waits for 1 jobs, but 0 are open")
+def what_a_job_had_yet_to_tell_is_deleted(play: Play) -> None:
+    a_job_was_not_told(play)
+    play.client.hset(play.key("a"), mapping={"dependents": "b c fan", "fan_at": 1})
+
+
 @breaks("no orchestrator is asked to compile it")
 def the_agenda_is_deleted_before_compiling(play: Play) -> None:
     play.client.delete(keys.agenda("default"))

@@ -24,15 +24,15 @@ local function wrong_lease(job)
 end
 local function wrong_fan_out(job)
   local key = K.group(job.execution, job.job)
-  local v = redis.call('HMGET', key, 'total', 'created', 'settled', 'window', 'asked')
+  local v = redis.call('HMGET', key, 'total', 'created', 'settled', 'asked')
   local total, created, settled = tonumber(v[1] or -1), tonumber(v[2] or 0), tonumber(v[3] or 0)
   if total >= 0 and created >= total then
     if settled < total then return end
     return 'all its jobs have ended', function() F.push('group', job.execution, job.job) end
   end
   local item = 'expand ' .. job.execution .. ' ' .. job.job
-  local goes_on = created > 0 and created - settled > math.floor(tonumber(v[4] or 1000) / 2) and not v[5]
-  if goes_on or R.on_agenda(item) then return end
+  -- The end of each job asks for more, unless that was asked already.
+  if created > settled and not v[4] or R.on_agenda(item) then return end
   return 'no orchestrator is asked for the rest of its jobs', function()
     redis.call('HDEL', key, 'asked')
     post_agenda(item)
@@ -87,7 +87,7 @@ local function wrong_child(job, x)
 end
 local function wrong_deferred(job, x, handed_over, upstreams)
   if job.group and job.waits >= NOT_COUNTED then return wrong_child(job, x) end
-  local open, failed = F.upstreams(x.id, job.job, upstreams or '')
+  local open, failed = F.upstreams(x.id, job.job, upstreams or '', true)
   if failed then return 'it waits, but ' .. failed .. ' failed', function() F.skip(job, failed) end end
   if open ~= job.waits then
     return 'it waits for ' .. job.waits .. ' jobs, but ' .. open .. ' are open', function()
