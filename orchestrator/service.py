@@ -24,6 +24,7 @@ from ..common.spec.models import Workflow
 from ..common.state import keys
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
 from ..common.state.store import Store
+from .audit import audit, repair
 from .checks import checks
 from .deadletter import dead_letters, redrive
 from .engine.work import read_over
@@ -383,7 +384,12 @@ class Service:
 
     def doctor(self) -> list[dict[str, Any]]:
         """What of the server and the cluster would break the promise; see docs/guarantees.md."""
-        return [check.as_dict() for check in checks(self._redis, self.nodes())]
+        found = checks(self._redis, self.nodes(), lambda: audit(self.store))
+        return [check.as_dict() for check in found]
+
+    def repair(self) -> list[str]:
+        """Mends what cannot go on by itself; returns what was mended, one line each."""
+        return [str(finding) for finding in repair(self.store)]
 
 
 def _await_change(changes: Any, id_: str, deadline: float) -> None:

@@ -129,5 +129,9 @@ class FakeService:
     def doctor(self) -> list[dict[str, Any]]:
         return [{"check": "aof", "ok": False, "detail": "off", "fix": "set appendonly yes"}]
 
+    def repair(self) -> list[str]:
+        self.asked.append(("repair",))
+        return ["job x-a: it is in no queue"]
+
 
 Said = Callable[..., tuple[int, str, str]]

@@ -46,6 +46,7 @@ EVERY = [
     ["cancel", ID],
     ["retry", ID, "--failed"],
     ["doctor"],
+    ["doctor", "--repair"],
     ["worker", "ls"],
     ["worker", "drain", "n1"],
     ["queue", "ls"],
@@ -77,7 +78,7 @@ def test_every_command_speaks_to_people_too(penstock: Said, argv: list[str]) -> 
     code, out, err = penstock(*argv)
     assert out or err
     assert "Traceback" not in err
-    assert code == (1 if argv == ["doctor"] else 0)
+    assert code == (1 if argv[0] == "doctor" else 0)
 
 
 @pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 1), ("canceled", 3)])
