@@ -132,6 +132,11 @@ def log(id_: str, name: str) -> str:
     return f"{PENSTOCK}:exec:{id_}:log:{name}"
 
 
+def history(id_: str, name: str) -> str:
+    """List of JSON: a job's last 20 attempts that did not end well. TTL as the execution."""
+    return f"{PENSTOCK}:exec:{id_}:history:{name}"
+
+
 def channel(id_: str) -> str:
     """Pub/sub channel: a message at each change of the execution."""
     return f"{PENSTOCK}:exec:{id_}"

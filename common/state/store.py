@@ -25,6 +25,7 @@ from ..jobs import (
     format_amounts,
     job_id,
     parse_amounts,
+    split_job_id,
 )
 from . import keys
 from .scripts import Limits, Request, Script, Scripts, run
@@ -341,6 +342,13 @@ class Store:
                 for values in pipe.execute():
                     out.append(dict(zip(fields, (_text(v or b"") for v in values), strict=True)))
         return out
+
+    def histories(self, ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Of each job id the last 20 attempts that did not end well, the oldest first."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for id_ in ids:
+                pipe.lrange(keys.history(*split_job_id(id_)), 0, -1)
+            return [[json.loads(line) for line in lines] for lines in pipe.execute()]
 
     # -- inside
 

@@ -9,6 +9,7 @@ end
 if ARGV[4] == 'finished' then
   F.finish(job, 'finished', 'result', ARGV[5], 'metrics', ARGV[7])
 else
+  H.record(job, 'failed', redis.call('HGET', job.key, 'started_at'), ARGV[6])
   F.finish(job, 'failed', 'error', ARGV[6])
 end
 F.run()

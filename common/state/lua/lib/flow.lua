@@ -70,18 +70,19 @@ group_child_ended = function(job, status)
 end
 
 -- What a job's upstreams (`a b?`) mean for it now: how many are open, and one that
--- ended badly. One that has ended but has yet to tell this job of it counts as open.
+-- ended badly. One that has ended but has yet to tell this job of it counts as open,
+-- unless nothing is left to be told (`all_told`).
 local function not_told_yet(id, name, from)
   local dependents = redis.call('HGET', K.job(id), 'dependents') or ''
   local at = string.find(' ' .. dependents .. ' ', '[ ]' .. string.gsub(name, '%-', '%%-') .. '[ ?]')
   return at and at >= tonumber(from)
 end
-function F.upstreams(x_id, name, text)
+function F.upstreams(x_id, name, text, all_told)
   local open, failed = 0, nil
   for upstream, any_end in string.gmatch(text, '([^ ?]+)(%??)') do
     local id = x_id .. '-' .. upstream
     local v = redis.call('HMGET', K.job(id), 'status', 'on_failure', 'fan_at')
-    if not JOB_ENDED[v[1]] or v[3] and not_told_yet(id, name, v[3]) then
+    if not JOB_ENDED[v[1]] or v[3] and not all_told and not_told_yet(id, name, v[3]) then
       open = open + 1
     elseif v[1] ~= 'finished' and any_end == '' and v[2] ~= 'continue' then
       failed = upstream
@@ -210,7 +211,9 @@ local function reset_job(job, x)
 end
 local function keep_for_ever(job, x)
   redis.call('PERSIST', job.key)
+  redis.call('HDEL', job.key, 'fan_at') -- what it had yet to tell went with the cancel
   redis.call('PERSIST', K.log(x.id, job.job))
+  redis.call('PERSIST', K.history(x.id, job.job))
   if job.kind == 'fan-out' then
     redis.call('PERSIST', K.group(x.id, job.job))
     redis.call('DEL', K.group_held(x.id, job.job))

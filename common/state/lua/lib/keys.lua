@@ -18,6 +18,7 @@ function K.held(id) return PS .. ':exec:' .. id .. ':held' end
 function K.parked(id) return PS .. ':exec:' .. id .. ':parked' end
 function K.outbox(id) return PS .. ':exec:' .. id .. ':outbox' end
 function K.log(id, name) return PS .. ':exec:' .. id .. ':log:' .. name end
+function K.history(id, name) return PS .. ':exec:' .. id .. ':history:' .. name end
 function K.channel(id) return PS .. ':exec:' .. id end
 function K.executions() return PS .. ':executions' end
 function K.submission(key) return PS .. ':key:' .. key end

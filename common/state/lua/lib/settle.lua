@@ -1,4 +1,4 @@
--- requires: flow
+-- requires: flow history
 -- The end of one attempt, under its token.
 local S = {}
 -- Back to its list at once: handed back, or its process or node is gone.
@@ -45,8 +45,12 @@ function S.leased(node_id)
   return jobs, void
 end
 -- A job whose attempt is lost with its process or its node, too often: poison.
-function S.lost(job, counter, limit, error)
+local LOST = '{"type": "NodeLost", "message": "the node was lost while it held the attempt"}'
+function S.lost(job, counter, limit, error, started_at)
   if job.worker_name then redis.call('HDEL', K.node_leases(job.worker_name), job.id) end
+  local crashed = counter == 'crashes'
+  H.record(job, crashed and 'crashed' or 'lost',
+    started_at or redis.call('HGET', job.key, 'started_at'), crashed and error or LOST)
   local times = job[counter] + 1
   if times >= limit then
     redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)
@@ -86,13 +90,14 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
   end
   if X.closed(X.get(job.execution)) then return 'STALE' end
   append_log(job, attempt, n.id, log)
+  local started_at = iso(NOW_MS - took_ms)
   if outcome == 'crashed' then
-    S.lost(job, 'crashes', CFG.max_crashes, error)
+    S.lost(job, 'crashes', CFG.max_crashes, error, started_at)
     return 'OK'
   end
   if job.origin then redis.call('ZREM', K.wip(job.origin), id .. ':' .. claim) end
-  local started = { 'started_at', iso(NOW_MS - took_ms), 'ended_at', NOW_ISO }
-  redis.call('HSET', job.key, unpack(started))
+  redis.call('HSET', job.key, 'started_at', started_at, 'ended_at', NOW_ISO)
+  if outcome ~= 'finished' then H.record(job, outcome, started_at, error) end
   if outcome == 'finished' then
     redis.call('HDEL', job.key, 'error')
     F.finish(job, 'finished', 'result', result, 'metrics', metrics)
