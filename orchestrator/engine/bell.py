@@ -40,8 +40,10 @@ class Bell:
         while True:
             left = 0.0 if words else max(0.0, deadline - time.monotonic())
             message = self._ears.get_message(timeout=left)
-            if message is not None:
+            if message is not None and message["type"] == "message":
                 words.add(message["data"].decode())
+            elif message is not None:  # connected anew: what was rung meanwhile has been missed
+                words |= {ANYONE, DUE}
             elif words or time.monotonic() >= deadline:
                 return words
 

@@ -253,6 +253,8 @@ def test_the_bell_names_the_domain_or_calls_everyone(cluster):
     submit(service, "gpu")
     assert bell.wait(5) == {"gpu"}
     assert bell.wait(0.01) == set()
+    bell._ears.subscribe(keys.bell())  # as redis-py does when it connects anew
+    assert bell.wait(5) == {ANYONE, DUE}
     bell.close()
     other.close()
 
