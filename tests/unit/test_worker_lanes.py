@@ -297,7 +297,7 @@ def test_what_cannot_be_killed_holds_up_an_ending_for_a_time(
 ) -> None:  # Q11
     """As a process that hangs in the kernel; the next ending does not wait for it at all."""
     hung = {4_000_001: 17}
-    monkeypatch.setattr(isolation, "start_of", lambda pid: hung.get(pid))
+    monkeypatch.setattr(isolation, "start_of", hung.get)
     monkeypatch.setattr(isolation, "_signal", lambda pid, sig: None)
     first = isolation.Ending(4_000_000, hopeless_s=0.2)
     first.slot_gone()
