@@ -48,6 +48,10 @@ class Sender(Protocol):
     def urgent(self) -> bool:
         """Something else is due: a beat, a wait, a hand-back, results to fetch."""
 
+    @property
+    def answer_s(self) -> float:
+        """How long ago what is being answered was asked."""
+
     held: dict[Token, Held]
     incarnation: str
     node: str
@@ -63,11 +67,15 @@ class Sender(Protocol):
     def take(self, claimed: list[Held]) -> None:
         """These are held from now on."""
 
+    def hand_back(self, held: Held) -> None:
+        """This one is not to be begun."""
+
 
 class Advances:
     """`hungry`: it is worth asking for work; `draining`: none is asked for.
 
-    `answered` is the number of the last claim that was answered.
+    `answered` is the number of the last claim that was answered. What was claimed longer
+    than `late_s` seconds ago, because this process was held up, may be another's by now.
     """
 
     def __init__(self, sender: Sender, store: Store, claimant: Claimant) -> None:
@@ -75,6 +83,7 @@ class Advances:
         self.draining = False
         self.suspended = False
         self.answered = 0
+        self.late_s = 3.0
         self._sender = sender
         self._store = store
         self._claimant = claimant
@@ -161,7 +170,11 @@ class Advances:
         if lanes and sum(not one.rider for one in advanced.claimed) == lanes:
             self.hungry = True
         self._sender.take(claimed)
-        self._claimant.take(claimed)
+        if self._sender.answer_s <= self.late_s:
+            self._claimant.take(claimed)
+        else:
+            for held in claimed:
+                self._sender.hand_back(held)
 
     def _refused(self, claim: int, batch: list[tuple[Settlement, int]], error: str) -> None:
         """Redis refused an advance. A settlement that is at fault must not hold up the others."""

@@ -72,6 +72,7 @@ class Daemon(RqWorker):
         self._commands = CommandLine(self._loop, client, self._renew_lines)
         self._pool = Pool(self._loop, self._plan(url), self)
         self._exchange = Exchange(self._commands, self._store, self, options.name)
+        self._exchange.advances.late_s = settings.node_timeout_s
         up = lambda: self._commands.connected  # noqa: E731
         inbox = keys.node_inbox(options.name)
         self._inbox = InboxLine(self._loop, client, up, inbox, self._take_message)

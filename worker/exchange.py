@@ -77,6 +77,11 @@ class Exchange:
         """Something besides settling and claiming is due."""
         return bool(self._beat_state or self._waits or self._back or self._unfilled)
 
+    @property
+    def answer_s(self) -> float:
+        """How long ago what is being answered was asked."""
+        return time.monotonic() - self._line.sent_at
+
     # -- what is to be said
 
     def settle(self, held: Held, verdict: Verdict | None) -> None:

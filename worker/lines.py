@@ -201,8 +201,9 @@ class CommandLine(Line):
     def __init__(
         self, loop: Loop, client: redis.Redis, lost: Callable[[], object] = lambda: None
     ) -> None:
-        """`lost` is called whenever the connection is lost."""
+        """`lost` is called whenever the connection is lost. `sent_at` is when it was last asked."""
         super().__init__(loop, client, gate=lambda: True)
+        self.sent_at = 0.0
         self._asked: _Asked | None = None
         self._on_lost = lost
 
@@ -253,6 +254,7 @@ class CommandLine(Line):
 
     def _send(self) -> None:
         if self._asked is not None and self._connection is not None:
+            self.sent_at = time.monotonic()
             self.write(*self._asked.args, answer_s=ANSWER_S)
 
     def _send_again(self, asked: _Asked) -> Callable[[], None]:

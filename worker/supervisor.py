@@ -38,8 +38,9 @@ log = logging.getLogger("penstock.worker")
 RESTART_S = (0.05, 30.0)
 #: One that lived so long after it was registered has the first delay again, in seconds.
 STEADY_S = 2.0
-#: One that ended because Redis does not answer is started again after so long at most, seconds.
-AWAY_S = 2.0
+#: One that was registered, or would have been if Redis answered, is started again after so
+#: long at most, in seconds.
+HOPEFUL_S = 1.0
 #: A second signal within this time is the first one once more (Ctrl-C through `make`), seconds.
 REPEAT_S = 0.5
 #: At the very end Redis is given so long to hear of a death, in seconds.
@@ -154,7 +155,8 @@ class Supervisor:
             return
         if self._registered_at is not None and time.monotonic() - self._registered_at > STEADY_S:
             self._failures = 0
-        self._start_later(AWAY_S if code == RedisUnavailable.exit_code else RESTART_S[1])
+        hopeful = self._registered_at is not None or code == RedisUnavailable.exit_code
+        self._start_later(HOPEFUL_S if hopeful else RESTART_S[1])
 
     def _start_later(self, most_s: float) -> None:
         delay = min(most_s, RESTART_S[0] * 2 ** min(self._failures, 10))

@@ -334,3 +334,40 @@ def test_two_workers_of_one_name(site: Site) -> None:  # Q4
         assert ended.returncode == 2
         assert "runs already" in ended.stderr
         site.submit(job("a", "m:noop")).result("a")
+
+
+def test_a_death_while_redis_is_away_is_told_when_it_is_back(
+    own_redis: OwnRedis, tmp_path: Path
+) -> None:  # Q5 Q6
+    site = Site(own_redis, tmp_path)
+    with site.worker("--concurrency", "1", PENSTOCK_NODE_TIMEOUT_S="600") as node:
+        mark = site.mark("began")
+        run = site.submit(job("a", "m:spin", {"mark": mark}))
+        pid, first = int(began(mark).read_text()), node.registered()
+        until(lambda: own_redis.client.config_set("appendfsync", "always"), "it is written down")
+        own_redis.stop(signal.SIGKILL)
+        node.daemon.kill()
+        until(lambda: is_gone(pid), "its job is ended")
+        until(lambda: "event=redis_lost line=CommandLine" in node.log.read_text(), "it is missed")
+        own_redis.start()
+        until(lambda: run.job("a").get("attempt") == "2", "the job runs again")
+        assert node.registered() not in ("", first)
+        assert run.job("a")["losses"] == "1"
+
+
+def test_a_redis_that_hangs_does_not_hold_up_a_stop(
+    own_redis: OwnRedis, tmp_path: Path
+) -> None:  # Q10
+    site = Site(own_redis, tmp_path)
+    with site.worker("--concurrency", "1") as node:
+        assert own_redis.process is not None
+        server = psutil.Process(own_redis.process.pid)
+        server.suspend()
+        try:
+            node.daemon.kill()
+            until(lambda: "event=daemon_died" in node.log.read_text(), "its death is seen")
+            node.supervisor.terminate()
+            assert node.supervisor.wait(15) in (0, 1)
+        finally:
+            server.resume()
+        until(lambda: node.registered() == "", "what it said last is heard")
