@@ -11,7 +11,6 @@ local id, incarnation, state = ARGV[1], ARGV[2], ARGV[3]
 local n = N.get(id)
 local known = n.incarnation == incarnation
 local held, stale = {}, {}
-local NOT_HELD = '{"type": "NodeLost", "message": "the node did not hold the attempt any more"}'
 for at = 4, #ARGV, 3 do
   held[ARGV[at]] = ARGV[at + 2]
   if not J.holds(J.get(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]) then
@@ -31,10 +30,7 @@ do
     else
       redis.call('HDEL', K.node_leases(id), leases[i])
       local job = J.get(leases[i])
-      if J.holds(job, tonumber(attempt), claim) then
-        H.record(job, 'lost', redis.call('HGET', job.key, 'started_at'), NOT_HELD)
-        S.requeue(job, 'not held')
-      end
+      if J.holds(job, tonumber(attempt), claim) then S.not_held(job) end
     end
   end
   if next(used) or next(n.used) then

@@ -31,12 +31,12 @@ elseif idle and X.closed(x) and open > 0 then
   end
 elseif idle and ended then
   local waits = redis.call('TTL', K.execution(x_id)) == -1
-  if waits and not R.on_agenda('expire ' .. x_id) then
-    wrong('it has ended, but will never expire', function() post_agenda('expire ' .. x_id) end)
+  if waits and not R.on_agenda(x, 'expire ' .. x_id) then
+    wrong('it has ended, but will never expire', function() R.post(x, 'expire ' .. x_id) end)
   end
 elseif not X.closed(x) and not compiled and not retrying then
-  if not R.on_agenda('compile ' .. x_id) then
-    wrong('no orchestrator is asked to compile it', function() post_agenda('compile ' .. x_id) end)
+  if not R.on_agenda(x, 'compile ' .. x_id) then
+    wrong('no orchestrator is asked to compile it', function() R.post(x, 'compile ' .. x_id) end)
   end
 elseif not ended and open <= 0 and not retrying then
   wrong('all its jobs have ended, but it has not', function() X.touch(x) end)

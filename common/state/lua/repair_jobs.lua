@@ -32,18 +32,18 @@ local function wrong_fan_out(job)
   end
   local item = 'expand ' .. job.execution .. ' ' .. job.job
   -- The end of each job asks for more, unless that was asked already.
-  if created > settled and not v[4] or R.on_agenda(item) then return end
+  if created > settled and not v[4] or R.on_agenda(X.get(job.execution), item) then return end
   return 'no orchestrator is asked for the rest of its jobs', function()
     redis.call('HDEL', key, 'asked')
-    post_agenda(item)
+    R.post(X.get(job.execution), item)
   end
 end
 local function wrong_started(job, handed_over)
   if job.kind == 'run' or handed_over then return wrong_lease(job) end
   if job.kind == 'fan-out' then return wrong_fan_out(job) end
   local item = 'fanin ' .. job.execution .. ' ' .. job.job
-  if R.on_agenda(item) then return end
-  return 'no orchestrator has it', function() post_agenda(item) end
+  if R.on_agenda(X.get(job.execution), item) then return end
+  return 'no orchestrator has it', function() R.post(X.get(job.execution), item) end
 end
 
 -- A job that counts no upstreams: what will move it?
@@ -74,7 +74,7 @@ end
 local function wrong_ready(job, x, handed_over)
   if job.kind == 'run' or handed_over then return wrong_held(job, x) end
   local verb = job.kind == 'fan-out' and 'expand ' or 'fanin '
-  if R.on_agenda(verb .. x.id .. ' ' .. job.job) then return end
+  if R.on_agenda(x, verb .. x.id .. ' ' .. job.job) then return end
   return 'no orchestrator is asked for it', function() G.ready(job) end
 end
 local function wrong_child(job, x)

@@ -58,6 +58,12 @@ function S.lost(job, counter, limit, error, started_at)
   end
   S.requeue(job, counter, counter, times, 'error', error)
 end
+-- A daemon does not hold an attempt that it was given: the reply never reached it.
+local NOT_HELD = '{"type": "NodeLost", "message": "the node did not hold the attempt any more"}'
+function S.not_held(job)
+  H.record(job, 'lost', redis.call('HGET', job.key, 'started_at'), NOT_HELD)
+  S.requeue(job, 'not held')
+end
 -- Appends output of an attempt, up to its limit; `logged` is the attempt and where its
 -- output begins.
 local function append_log(job, attempt, node, text)
