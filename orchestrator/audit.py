@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,9 @@ _FIELDS = (
     "origin",
     "on_failure",
     "tolerated",
+    "class",
+    "needs",
+    "unmet",
 )
 _OURS = re.compile(r".+\.p\d+")
 _ENDS = ("finished", "failed", "canceled", "stopped")
@@ -149,9 +152,9 @@ def _execution(store: Store, id_: str, lists: _Lists) -> list[Finding]:
         name: store.group(id_, name) for name, row in rows.items() if row["kind"] == "fan-out"
     }
     steady = before == store.execution(id_) and not _moved(store.client, id_, since)
-    counted = _counts(store, id_, since, before, rows, groups) if steady else []
-    odd = [name for name, row in rows.items() if _is_odd(id_, name, row, rows, lists)]
-    return [*_as_a_whole(store, id_), *_jobs(store, id_, odd), *counted]
+    found = _Execution(id_, before, rows, groups, lists)
+    counted = _counts(store, found, since) if steady else []
+    return [*_as_a_whole(store, id_), *_jobs(store, id_, found.odd_jobs()), *counted]
 
 
 def _as_a_whole(store: Store, id_: str) -> list[Finding]:
@@ -171,41 +174,74 @@ def _ended(fields: Row) -> int:
 
 
 class _Lists:
-    """What is in the queues' lists, each read once, when it is first asked for."""
+    """What is in lists, each read once, when it is first asked for."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._read: dict[str, set[str]] = {}
+        self._read: dict[str, dict[str, int]] = {}
 
-    def has(self, queue: str, id_: str) -> bool:
-        if queue not in self._read:
-            self._read[queue] = set(self._entries(keys.queue(queue)))
-        return id_ in self._read[queue]
+    def place(self, key: str, id_: str) -> int | None:
+        """Where in the list a job stands, counted from its head; None when it is not there."""
+        if key not in self._read:
+            entries = list(self._entries(key))
+            self._read[key] = {id_: len(entries) - 1 - at for at, id_ in enumerate(entries)}
+        return self._read[key].get(id_)
 
     def _entries(self, key: str) -> Iterator[str]:
         # From the tail: what leaves at the head meanwhile moves no entry past us.
         end = -1
         while page := self._client.lrange(key, end - PAGE + 1, end):
-            yield from (member.decode() for member in page)
+            yield from (member.decode() for member in reversed(page))
             end -= PAGE
 
 
-def _is_odd(execution: str, name: str, row: Row, rows: dict[str, Row], lists: _Lists) -> bool:
-    """Must a script look at this job? What is certainly well needs none."""
-    if row["status"] in JOB_TERMINAL:
-        return False
-    if row["status"] == "queued":
-        return not lists.has(row["origin"], job_id(execution, name))
-    if row["status"] == "deferred" and not row["group"] and int(row["waits"] or 0) > 0:
-        ends = [rows[upstream] for upstream in _names(row["upstreams"]) if upstream in rows]
-        missing = len(list(_names(row["upstreams"]))) - len(ends)
-        done = sum(end["status"] in JOB_TERMINAL for end in ends)
-        return missing + len(ends) - done != int(row["waits"])
-    return True
+@dataclass(frozen=True)
+class _Execution:
+    """An execution as it was read: its fields, its jobs by name, its fan-outs' groups by name."""
+
+    id: str
+    fields: Row
+    rows: dict[str, Row]
+    groups: dict[str, Row]
+    lists: _Lists
+
+    def odd_jobs(self) -> list[str]:
+        """Those that a script must look at; what is certainly well needs none."""
+        return [name for name, row in self.rows.items() if not self._is_well(name, row)]
+
+    def _is_well(self, name: str, row: Row) -> bool:
+        if row["status"] in JOB_TERMINAL:
+            return True
+        id_ = job_id(self.id, name)
+        if row["status"] == "queued":
+            return self.lists.place(keys.queue(row["origin"]), id_) is not None
+        if row["status"] != "deferred":
+            return False
+        if not row["group"] and int(row["waits"] or 0) > 0:
+            return int(row["waits"]) == self._open(row["upstreams"])
+        return self._waits_in_a_list(id_, row)
+
+    def _open(self, upstreams: str) -> int:
+        names = (word.rstrip("?") for word in upstreams.split())
+        return sum(self.rows.get(name, {}).get("status") not in JOB_TERMINAL for name in names)
+
+    def _waits_in_a_list(self, id_: str, row: Row) -> bool:
+        """Is it in a list out of which it will come? Of those that wait for a place, the first
+        ones must not, while there are places."""
+        if (place := self.lists.place(keys.held(self.id), id_)) is not None:
+            return place >= _room(self.fields, "parallelism")
+        if row["group"]:
+            place = self.lists.place(keys.group_held(self.id, row["group"]), id_)
+            if place is not None:
+                return place >= _room(self.groups.get(row["group"], {}), "limit")
+        if (place := self.lists.place(keys.parked(self.id), id_)) is not None:
+            return place > 0 or self.fields["status"] == "paused"
+        unmet = f"{keys.unmet()}:{row['class']}|{row['needs']}"
+        return row["unmet"] == "1" and (self.lists.place(unmet, id_) or 0) > 0
 
 
-def _names(upstreams: str) -> Iterable[str]:
-    return (word.rstrip("?") for word in upstreams.split())
+def _room(fields: Row, limit: str) -> int:
+    return max(0, int(fields.get(limit, 0)) - int(fields.get("admitted", 0)))
 
 
 def _jobs(store: Store, execution: str, names: Sequence[str]) -> Iterator[Finding]:
@@ -223,21 +259,17 @@ def _jobs(store: Store, execution: str, names: Sequence[str]) -> Iterator[Findin
 # -- counts
 
 
-def _counts(
-    store: Store,
-    id_: str,
-    since: str,
-    fields: Row,
-    rows: dict[str, Row],
-    groups: dict[str, Row],
-) -> Iterator[Finding]:
-    if "retrying" in fields or store.client.llen(keys.outbox(id_)):
+def _counts(store: Store, found: _Execution, since: str) -> Iterator[Finding]:
+    if "retrying" in found.fields or store.client.llen(keys.outbox(found.id)):
         return
-    yield from _compare(store, id_, "", since, fields, _of_execution(rows))
-    for name, group in groups.items():
+    yield from _compare(store, found.id, "", since, found.fields, _of_execution(found.rows))
+    children: dict[str, list[Row]] = {}
+    for row in found.rows.values():
+        children.setdefault(row["group"], []).append(row)
+    for name, group in found.groups.items():
         if "created" in group:
-            children = [row for row in rows.values() if row["group"] == name]
-            yield from _compare(store, id_, name, since, group, _of_group(children))
+            right = _of_group(children.get(name, []))
+            yield from _compare(store, found.id, name, since, group, right)
 
 
 def _compare(

@@ -11,14 +11,14 @@ from typing import Any
 from .scripts import Request, run
 from .store import Store
 
-#: jobs that one look takes
-JOBS = 50
+#: jobs that one look takes: each may have to be looked for in long lists
+JOBS = 10
 #: entries of `rq:wip` that one look takes
 ENTRIES = 100
 
 
 def jobs(store: Store, ids: Sequence[str], mend: bool) -> list[str]:
-    """What is wrong with each job (50 at most), '' for nothing."""
+    """What is wrong with each job (10 at most), '' for nothing."""
     return _texts(_call(store, "repair_jobs", mend, *ids))
 
 

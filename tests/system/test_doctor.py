@@ -22,9 +22,10 @@ from penstock.common.state.connection import connect
 from penstock.common.state.store import Store
 from penstock.common.tied import tied
 from penstock.orchestrator import checks
+from penstock.orchestrator.audit import audit
 from penstock.orchestrator.service import Service
+from support.processes import Machines, as_yaml, until
 from support.scripted import Cluster, new_job
-from support.working import until
 
 Start = Callable[..., str]
 
@@ -56,7 +57,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 except redis.exceptions.ConnectionError:
                     return False
 
-            until(answers, "redis-server answers")
+            until(answers, what="redis-server answers")
             return url
 
         yield start
@@ -149,6 +150,38 @@ def test_clocks_that_differ_are_a_warning(start: Start, monkeypatch: pytest.Monk
     assert "ahead of ours" in found["clock"]["detail"]
     assert "went back by" in found["clock jump"]["detail"]
     assert wrong(found) == set()
+
+
+def test_a_busy_cluster_with_deaths_in_it_has_no_finding(
+    machines: Machines, full: bool, figure: Callable[[str], None]
+) -> None:
+    jobs = [
+        {"id": "start", "run": "flow:noop"},
+        {"id": "fan", "type": "fan-out", "depends_on": ["start"], "max_parallel_jobs": 20,
+         "template": {"run": "flow:nap", "config": {"s": 0.002, "p": "${p}"}},
+         "parameters": [{"name": "p", "values": list(range(300))}]},
+        {"id": "bad", "run": "flow:fails", "retry": {"max": 2, "backoff_s": 0.05}, "on_failure": "continue"},
+        {"id": "all", "type": "fan-in", "fan_out_job_id": "fan", "aggregation": {"strategy": "collect-all"}},
+    ]  # fmt: skip
+    file = as_yaml(machines.code / "busy.json", {"name": "busy", "jobs": jobs, "parallelism": 30})
+    machines.orchestrator()
+    machines.orchestrator()
+    for name in ("n1", "n2"):
+        machines.worker(name, concurrency=2)
+    looks = deaths = 0
+    store = machines.service.store
+    submitted: list[str] = []
+    for turn in range(20 if full else 2):
+        submitted += [machines.submit(file) for _ in range(2)]
+        machines.daemon(("n1", "n2")[turn % 2]).kill()
+        deaths += 1
+        while {store.execution(id_)["status"] for id_ in submitted} != {"succeeded"}:
+            assert list(map(str, audit(store))) == []
+            looks += 1
+    for id_ in submitted:
+        assert len(machines.service.execution(id_)["jobs"]["bad"]["history"]) >= 3
+    assert audit(store) == []
+    figure(f"{looks} audits of a busy cluster, {deaths} daemons killed, 0 findings")
 
 
 def test_the_command_finds_and_mends(start: Start, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ local id, incarnation, state = ARGV[1], ARGV[2], ARGV[3]
 local n = N.get(id)
 local known = n.incarnation == incarnation
 local answered, held, stale = tonumber(ARGV[4]), {}, {}
-local NOT_HELD = '{"type": "NodeLost", "message": "the node did not hold the attempt any more"}'
 for at = 5, #ARGV, 3 do
   held[ARGV[at]] = ARGV[at + 2]
   local job = J.get(ARGV[at])
@@ -37,10 +36,7 @@ do
     else
       redis.call('HDEL', K.node_leases(id), leases[i])
       local job = J.get(leases[i])
-      if J.holds(job, tonumber(attempt), claim) then
-        H.record(job, 'lost', redis.call('HGET', job.key, 'started_at'), NOT_HELD)
-        S.requeue(job, 'not held')
-      end
+      if J.holds(job, tonumber(attempt), claim) then S.not_held(job) end
     end
   end
   if next(used) or next(n.used) then

@@ -11,6 +11,12 @@ function S.requeue(job, why, ...)
   job.status = 'deferred'
   Q.enqueue(job, true)
 end
+-- A daemon does not hold an attempt that it was given: the reply never reached it.
+local NOT_HELD = '{"type": "NodeLost", "message": "the node did not hold the attempt any more"}'
+function S.not_held(job)
+  H.record(job, 'lost', redis.call('HGET', job.key, 'started_at'), NOT_HELD)
+  S.requeue(job, 'not held')
+end
 local function to_dead_letter(job, status, ...)
   redis.call('ZADD', K.dead(), NOW_MS, job.id)
   F.finish(job, status, ...)
