@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import redis
+from conftest import missing
+
 from chaos import namespaces, skew
 from chaos.proxy import Proxy
 from chaos.servers import RedisServer, Tmpfs, binary
-from conftest import missing
-from support.processes import until
-
 from penstock.common.state.connection import connect
+from support.processes import until
 
 
 @pytest.fixture
