@@ -45,6 +45,7 @@ from .rows import (
 
 LAST = "last"
 StateT = TypeVar("StateT")
+AnswerT = TypeVar("AnswerT")
 
 #: without a message from Redis, an execution is looked at this often, seconds
 _LOOK_S = 5.0
@@ -53,6 +54,8 @@ _COALESCE_S = 0.05
 #: a lost Redis is tried again this often, and given up after, seconds
 _AGAIN_S = 0.2
 _LOST_S = 30.0
+#: a command whose reply was lost is sent again for so long, seconds
+_INSIST_S = 5.0
 
 
 class Service:
@@ -88,7 +91,9 @@ class Service:
             "ttl_s": max(1, int(self.settings.state_ttl_s)),
         }
         told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
-        verdict, found = self.store.submit(execution, told, spec, fields, key or "")
+        verdict, found = self._insist(
+            lambda: self.store.submit(execution, told, spec, fields, key or "")
+        )
         if verdict == "CONFLICT":
             raise Conflict(
                 f"key {key!r} belongs to execution {found}, which was submitted with another workflow "
@@ -260,10 +265,21 @@ class Service:
         return self._control(id_, "cancel")
 
     def _control(self, id_: str, verb: str) -> str:
-        status = self.store.control(id_, verb)
+        status = self._insist(lambda: self.store.control(id_, verb))
         if status == "GONE":
             raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
         return status
+
+    def _insist(self, ask: Callable[[], AnswerT]) -> AnswerT:
+        """Asks again after a lost reply: the request may have arrived, and may arrive twice."""
+        till = time.monotonic() + _INSIST_S
+        while True:
+            try:
+                return ask()
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                if time.monotonic() >= till:
+                    raise
+                time.sleep(_AGAIN_S)
 
     def retry(self, id_: str, failed: bool) -> str:
         """With `failed`, runs again in place what did not succeed and returns the same id;

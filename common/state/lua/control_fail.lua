@@ -14,6 +14,7 @@ else
   local job = J.get(x.id .. '-' .. ARGV[2])
   if not job or job.status ~= 'deferred' or job.waits > 0 then return 'ENDED' end
   F.finish(job, 'failed', 'error', ARGV[3])
+  if job.kind == 'fan-out' then F.push('reopen', x.id, job.job, 0) end
 end
 F.run()
 X.flush()

@@ -271,9 +271,10 @@ local function step_rewait(x_id, at)
   X.touch(X.get(x_id))
 end
 
--- A fan-out has opened again: its children that were reset go on.
+-- A fan-out has opened again: its children that were reset go on. If it could not, they end.
 local function step_reopen(x_id, name, at)
   at = tonumber(at)
+  local source = J.get(x_id .. '-' .. name)
   local room = STEP_LIMIT - F.touched
   if room <= 0 then return { 'reopen', x_id, name, at } end
   local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
@@ -282,8 +283,12 @@ local function step_reopen(x_id, name, at)
     local job = J.get(x_id .. '-' .. child)
     if job and job.group == name and job.status == 'deferred'
       and redis.call('HGET', job.key, 'waits') == tostring(NOT_COUNTED) then
-      redis.call('HSET', job.key, 'waits', 0)
-      G.ready(job)
+      if JOB_ENDED[source.status] then
+        F.skip(job, name)
+      else
+        redis.call('HSET', job.key, 'waits', 0)
+        G.ready(job)
+      end
     end
   end
   if #names == room then return { 'reopen', x_id, name, at + room } end
