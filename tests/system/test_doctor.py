@@ -218,4 +218,5 @@ def test_the_command_finds_and_mends(start: Start, tmp_path: Path) -> None:
         assert code == 0, value
         assert len(value["repaired"]) == 2
         assert client.llen(keys.queue("any.p5")) == 1
-        assert doctor("--repair") == (0, {**value, "repaired": []})
+        code, value = doctor("--repair")
+        assert (code, value["repaired"]) == (0, [])
