@@ -1,0 +1,1 @@
+"""Faults on purpose, and a checker that reads what happened. `python -m chaos --help`."""

@@ -1,0 +1,59 @@
+"""What the jobs' own code wrote, read while it is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.worker.isolation import is_alive
+
+
+@dataclass(frozen=True)
+class Running:
+    """An attempt that has begun and not ended, in a process that lives."""
+
+    execution: str
+    job: str
+    attempt: int
+    pid: int
+    node: str
+    since: float
+
+
+class Effects:
+    """The effect log of a lab."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = 0
+        self._running: dict[tuple[str, str, int], Running] = {}
+        self.started = 0
+        self.ended = 0
+
+    def look(self) -> None:
+        """Takes in what was written since the last look."""
+        if not self.path.exists():
+            return
+        with open(self.path, "rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            record = json.loads(line)
+            key = (record["execution"], record["job"], record["attempt"])
+            if record["what"] == "start":
+                self.started += 1
+                self._running[key] = Running(*key, record["pid"], record["node"], record["at"])
+            elif record["what"] == "end":
+                self.ended += 1
+                self._running.pop(key, None)
+
+    def running(self) -> list[Running]:
+        """What runs now, the oldest first."""
+        self.look()
+        for key, one in list(self._running.items()):
+            if not is_alive(one.pid):
+                del self._running[key]
+        return list(self._running.values())
