@@ -147,6 +147,8 @@ def _accounted_for(story: Story) -> Iterator[Violation]:  # I1, I7
             yield Violation("I7" if final["status"] else "I1", execution, text, (*accepted,))
     for life in story.lives.values():
         final = story.finals.get(life.key[0])
+        if life.spec is None and life.final is not None and story.executions[life.key[0]]:
+            yield Violation("I1", life.name, "nobody asked for it", (*life.records[:1],))
         if life.spec is None or final is None or final.get("expired"):
             continue
         if life.final is None:
@@ -267,6 +269,18 @@ def _stale_are_gone(story: Story) -> Iterator[Violation]:  # I3
                     text = f"a stale attempt still runs {effect['at'] - record['at']:.2f} s later"
                     yield Violation("I3", life.name, text, (lost[0], record, effect))
                     break
+
+
+def _late_are_refused(story: Story) -> Iterator[Violation]:  # I3
+    """What ended while its node was stopped and given up is answered STALE."""
+    for record in story.others:
+        for hit in record.get("late", ()):
+            life = story.life(hit["execution"], hit["job"])
+            lost = [r for r in life.of("lost") if r["attempt"] == hit["attempt"]]
+            refused = [r for r in life.of("stale") if r["attempt"] == hit["attempt"]]
+            if lost and not refused:
+                text = f"the late settle of attempt {hit['attempt']} was not refused"
+                yield Violation("I3", life.name, text, (lost[0], record))
 
 
 # -- order, inputs, places
@@ -460,6 +474,7 @@ RULES: tuple[Callable[[Story], Iterator[Violation]], ...] = (
     _one_commit,
     _claims_hold,
     _stale_are_gone,
+    _late_are_refused,
     _after_upstreams,
     _inputs,
     _recovered,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from penstock.worker.isolation import is_alive
 
+from .history import Record
+
 
 @dataclass(frozen=True)
 class Running:
@@ -20,6 +22,10 @@ class Running:
     node: str
     since: float
 
+    def as_hit(self) -> Record:
+        """As a fault names it."""
+        return {"execution": self.execution, "job": self.job, "attempt": self.attempt}
+
 
 class Effects:
     """The effect log of a lab."""
@@ -28,6 +34,8 @@ class Effects:
         self.path = path
         self._read = 0
         self._running: dict[tuple[str, str, int], Running] = {}
+        #: processes that have run a job
+        self.pids: set[int] = set()
         self.started = 0
         self.ended = 0
 
@@ -45,6 +53,7 @@ class Effects:
             key = (record["execution"], record["job"], record["attempt"])
             if record["what"] == "start":
                 self.started += 1
+                self.pids.add(record["pid"])
                 self._running[key] = Running(*key, record["pid"], record["node"], record["at"])
             elif record["what"] == "end":
                 self.ended += 1
@@ -57,3 +66,8 @@ class Effects:
             if not is_alive(one.pid):
                 del self._running[key]
         return list(self._running.values())
+
+    def cut_off(self, pid: int) -> Running | None:
+        """What a process, now dead, was in the middle of."""
+        self.look()
+        return next((one for one in self._running.values() if one.pid == pid), None)

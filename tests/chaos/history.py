@@ -18,7 +18,8 @@ checker judges any system that can be made to write them:
 | reset | the system | job: it may run again, though it had ended |
 | start, tick, end | the job's own code | job, attempt, pid, node; end: result (a digest) |
 | fault | the nemesis | scenario, kind, target, jobs: attempts that it hit |
-| continued | the nemesis | target, jobs: attempts of a stopped node that goes on |
+| continued | the nemesis | target, jobs: attempts of a stopped node that goes on; late: those of |
+|           |             | them that ended while nobody could settle them |
 | dbsize | the scenario | label: before, after; keys |
 | missed | the recorder | entries of the system's record that were gone before they were read |
 | final | the client | execution, status, jobs: name -> status, attempt, told, result, inputs |

@@ -144,7 +144,8 @@ def row(run: Run) -> tuple[str, ...]:
         figures = (0.5, 0.99, 1.0)
         times = [f"{quantile(run.recoveries_s, share):.3f}" for share in figures]
     bound = run.scenario.bound_s
-    notes = list(run.notes)
+    notes = [f"{len(run.recoveries_s)} recoveries"] if run.recoveries_s else []
+    notes += run.notes
     if run.count and not run.violations:
         notes.append(f"rate < {3 / run.count:.2g}")
     return (
