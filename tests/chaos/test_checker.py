@@ -38,15 +38,19 @@ class Story:
 
     def final(self, status="succeeded", **jobs):
         """The end: by name (attempt, status) or a whole row."""
-        rows = {}
-        for name, row in jobs.items():
-            if not isinstance(row, dict):
-                row = {"status": "finished", "attempt": row, "told": row, "result": f"{name}{row}"}
-            rows[name] = row
+        rows = {
+            name: row if isinstance(row, dict) else finished(name, row)
+            for name, row in jobs.items()
+        }
         return self.add("final", execution="x", status=status, jobs=rows)
 
     def wrong(self):
         return {violation.invariant for violation in check(self.history)}
+
+
+def finished(name, attempt):
+    told = {"told": attempt, "result": f"{name}{attempt}"}
+    return {"status": "finished", "attempt": attempt, **told}
 
 
 def canceled(attempt=0):
