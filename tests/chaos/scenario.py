@@ -109,10 +109,10 @@ class Run:
         self.violations.append(Violation(invariant, job, text))
 
     @contextmanager
-    def lab(self, **options: Any) -> Iterator[Lab]:
+    def lab(self, *, timed: bool = True, **options: Any) -> Iterator[Lab]:
         """A cluster of its own, empty; afterwards ended, checked and removed.
 
-        `options` are those of `Lab`. On a violation, or an error of the scenario, the history and
+        `timed` is that of `check`, `options` are those of `Lab`. On a violation, or an error of the scenario, the history and
         the logs of all processes are kept.
         """
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -126,13 +126,13 @@ class Run:
         finally:
             self.violations += [Violation("left", "", text) for text in lab.close()]
             history = read(lab.history)
-            self._judge(history)
+            self._judge(history, timed)
             if failed or len(self.violations) > before:
                 self._keep(lab, history)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _judge(self, history: History) -> None:
-        self.violations += check(history)
+    def _judge(self, history: History, timed: bool) -> None:
+        self.violations += check(history, timed=timed)
         self.recoveries_s += [one.seconds for one in recoveries(history) if one.seconds is not None]
 
     def _keep(self, lab: Lab, history: History) -> None:

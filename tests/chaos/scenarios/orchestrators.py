@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from itertools import pairwise
 
 from penstock.common.state import keys
 
@@ -87,12 +88,9 @@ def _judge_pauses(run: Run, history: History, kills: list[tuple[str, float]]) ->
         if later:
             run.measured(later[0] - at)
     longest = max(
-        (after - before for times in claims.values() for before, after in _pairs(times)), default=0
+        (after - before for times in claims.values() for before, after in pairwise(times)),
+        default=0,
     )
     run.note(f"longest pause {longest:.2f} s")
     if longest > PAUSE_S and not run.short:
         run.violated("I6", f"a pause of {longest:.2f} s between two claims of one fan-out")
-
-
-def _pairs(times: list[float]) -> list[tuple[float, float]]:
-    return list(zip(times, times[1:], strict=False))
