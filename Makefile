@@ -32,7 +32,7 @@ chaos: $(TOOLS) redis ## faults on purpose, judged by a checker (MINUTES=30 ONLY
 		$(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 chaos-short: ## the same with small numbers, in under 5 minutes
-	@$(MAKE) --no-print-directory chaos CHAOS=--short
+	@$(MAKE) --no-print-directory chaos CHAOS='--short --jobs 2'
 
 check: $(TOOLS) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

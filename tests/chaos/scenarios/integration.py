@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -57,7 +58,7 @@ def five_workers_twenty_jobs(run: Run) -> None:
         names = {node.name for node in lab.nodes(5, concurrency=1)}
         executions = []
         while run.goes_on():
-            executions.append(lab.submit(batch(20, s=0.3)))
+            executions.append(lab.submit(batch(20, s=0.2)))
             succeeded(run, lab, executions[-1])
             run.hit()
         lab.finish()
@@ -97,7 +98,7 @@ def worker_comes_back_and_work_spreads(run: Run) -> None:
         nodes = lab.nodes(3, concurrency=1)
         later: list[tuple[str, str]] = []
         while run.goes_on():
-            first = lab.submit(batch(12, s=0.5))
+            first = lab.submit(batch(9, s=0.4))
             until(lambda: len(lab.running()) == 3, what="all work")
             victim = run.random.choice(nodes)
             lab.fault("kill worker", victim.name, victim.held())
@@ -105,7 +106,7 @@ def worker_comes_back_and_work_spreads(run: Run) -> None:
             succeeded(run, lab, first)
             victim.again()
             victim.ready()
-            execution = lab.submit(batch(24, s=0.3))
+            execution = lab.submit(batch(18, s=0.2))
             succeeded(run, lab, execution)
             later.append((execution, victim.name))
             run.hit()
@@ -113,7 +114,7 @@ def worker_comes_back_and_work_spreads(run: Run) -> None:
         history = read(lab.history)
     for execution, name in later:
         spread = claims_by_node(history, execution)
-        expect(run, spread[name] >= 4, f"{name} came back and had {spread[name]} of 24 jobs")
+        expect(run, spread[name] >= 3, f"{name} came back and had {spread[name]} of 18 jobs")
 
 
 @scenario("hundred_jobs_at_once", row="Q13", full=10, short=1)
@@ -245,7 +246,7 @@ def lock_contention(run: Run) -> None:
     run.note(f"{_judge_locks(run, history, kills)} holders killed")
 
 
-def _contender(lab: Lab, folder: Path):  # noqa: ANN202
+def _contender(lab: Lab, folder: Path) -> subprocess.Popen[bytes]:
     arguments = [lab.server.url, "contended", str(LOCK_S), str(folder)]
     command = [sys.executable, "-m", "chaos.contender", *arguments]
     tests = str(Path(__file__).parents[2])
@@ -267,8 +268,8 @@ def _judge_locks(run: Run, history: History, kills: list[tuple[str, float]]) -> 
         end = min(left.get(one["owner"], one["at"]), one["until"])
         if after["at"] < end:
             run.violated("Q7", f"{after['owner']} took the lock while {one['owner']} held it")
-    killed = [(owner, at) for owner, at in kills if owner not in left]
-    for owner, at in killed:
+    killed = [at for owner, at in kills if owner not in left]
+    for at in killed:
         if later := [record["at"] for record in taken if record["at"] > at]:
             run.measured(min(later) - at)
     return len(killed)

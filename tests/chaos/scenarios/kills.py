@@ -22,7 +22,7 @@ ORPHANED_S = 1.5
 SWEPT_S = 5.0
 
 
-@scenario("kill-job", row="F01", full=300, short=20, bound_s=0.5)
+@scenario("kill-job", row="F01", full=300, short=12, bound_s=0.5)
 def kill_job(run: Run) -> None:
     """A slot at a time, in a long job or amid a batch; the rest of the batch keeps its attempts (I9)."""
     with run.lab() as lab:
@@ -52,13 +52,13 @@ def kill_job(run: Run) -> None:
         lab.finish()
 
 
-@scenario("kill-daemon", row="F02", full=300, short=8, bound_s=1.5)
+@scenario("kill-daemon", row="F02", full=300, short=6, bound_s=1.5)
 def kill_daemon(run: Run) -> None:
     """One daemon at a time among several nodes; its supervisor starts it anew."""
     with run.lab() as lab:
         lab.orchestrator()
-        nodes = lab.nodes(5)
-        load = Load(lab, batch(40, s=0.25), batch(20, s=0.3, family=True))
+        nodes = lab.nodes(3 if run.short else 5)
+        load = Load(lab, batch(30, s=0.25), batch(10, s=0.3, family=True))
         while run.goes_on():
             load.keep_up()
             up = [node for node in nodes if node.registered() and node.held()]
@@ -92,7 +92,7 @@ def kill_node(run: Run) -> None:
     with run.lab() as lab:
         lab.orchestrator()
         nodes = lab.nodes(4 if run.short else 8)
-        load = Load(lab, batch(40, s=0.25), batch(20, s=0.3, family=True))
+        load = Load(lab, batch(30, s=0.25), batch(10, s=0.3, family=True))
         while run.goes_on():
             load.keep_up()
             chosen = run.random.sample(nodes, min(run.left, len(nodes) // 2))

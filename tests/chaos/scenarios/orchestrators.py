@@ -21,13 +21,15 @@ CHILDREN = 1500
 
 @scenario("kill-orchestrator", row="F14", full=200, short=6, bound_s=PAUSE_S)
 def kill_orchestrator(run: Run) -> None:
-    """One or two of three, while they make the children of a fan-out in a window of 100.
+    """One or two of three at a time, while they make the children of a fan-out in a window of 100.
 
     What counts as recovery is the time from a kill until the next child is claimed.
     """
     with run.lab(environment={"PENSTOCK_FANOUT_WINDOW": "100"}) as lab:
         alive = [lab.orchestrator() for _ in range(3)]
         lab.nodes(2, concurrency=3)
+        for one in alive:
+            lab.orchestrator_ready(one)
         workflow = lab.prepare(fan(300 if run.short else CHILDREN, s=0.01))
         kills: list[tuple[str, float]] = []
         while run.goes_on():
@@ -37,6 +39,8 @@ def kill_orchestrator(run: Run) -> None:
                 if not _is_open(lab, execution):
                     break
                 alive = _kill(run, lab, alive, execution, kills)
+                for one in alive:
+                    lab.orchestrator_ready(one)
             left = lab.await_ends([execution])
             if left:
                 break
