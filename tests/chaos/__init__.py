@@ -1,1 +1,1 @@
-"""Faults on purpose, and what must hold in spite of them."""
+"""Faults on purpose, and a checker that reads what happened. `python -m chaos --help`."""

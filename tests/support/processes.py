@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,16 @@ class Machines:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Starts `penstock ARGUMENTS`, tied to the test."""
-        log = open(self.folder / f"{len(self.started)}-{arguments[0]}.log", "wb")  # noqa: SIM115
+        return self.spawn([PENSTOCK, *arguments], arguments[0], environment)
+
+    def spawn(
+        self, command: list[str], name: str, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Starts a command of this cluster, tied to the test; `name` is its log's."""
+        log = open(self.folder / f"{len(self.started)}-{name}.log", "wb")  # noqa: SIM115
         with log:
             process = subprocess.Popen(
-                tied([PENSTOCK, *arguments]),
-                stdout=log,
-                stderr=log,
-                env={**self.environment, **environment},
+                tied(command), stdout=log, stderr=log, env={**self.environment, **environment}
             )
         self.started.append(process)
         return process

@@ -1,0 +1,29 @@
+"""Keeps the nodes of a lab busy while faults happen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from .lab import Lab
+
+
+class Load:
+    """Submits one of its workflows, in turn, whenever fewer than `ahead` are open."""
+
+    def __init__(self, lab: Lab, *workflows: Mapping[str, Any], ahead: int = 3) -> None:
+        self.lab = lab
+        self.ahead = ahead
+        self.submitted = 0
+        self._prepared = [lab.prepare(workflow) for workflow in workflows]
+        self._turn = count()
+        self._open: list[str] = []
+
+    def keep_up(self) -> None:
+        """Submits what is missing."""
+        self._open = self.lab.open_executions(self._open)
+        while len(self._open) < self.ahead:
+            prepared = self._prepared[next(self._turn) % len(self._prepared)]
+            self._open.append(self.lab.submit(prepared))
+            self.submitted += len(prepared.jobs)
