@@ -331,12 +331,8 @@ class Service:
 
     def drain(self, node: str) -> None:
         """Tells a node to finish what runs and to take nothing more. Raises NotFound."""
-        if self._redis.zscore(keys.nodes(), node) is None:
+        if self.store.drain(node) == "GONE":
             raise NotFound(f"there is no node {node}; `penstock worker ls` lists them")
-        with self._redis.pipeline() as pipe:
-            pipe.lpush(keys.node_inbox(node), "drain")
-            pipe.expire(keys.node_inbox(node), 60)
-            pipe.execute()
 
     def queues(self) -> list[dict[str, Any]]:
         """The queues that were ever used, the highest priority first."""

@@ -244,6 +244,8 @@ class Daemon(RqWorker):
                 doomed.add(held)
         if doomed:
             self._pool.stop(doomed, None)
+        if beaten.drain and not self._exchange.advances.draining:
+            self._stop(math.inf)
         paused, self._paused = self._paused, set()
         if paused:
             held_of = self._exchange.held.values()

@@ -161,6 +161,10 @@ class Store:
             node.version,
         )
 
+    def drain(self, node: str) -> str:
+        """Tells a node to finish what it runs and to end; OK, or GONE when there is none."""
+        return self._text("node_drain", node)
+
     def leave(self, node: str, incarnation: str, reason: str) -> int:
         """The node is gone; returns how many of its jobs were queued again."""
         return int(run(self.client, self.leave_request(node, incarnation, reason)))
@@ -380,7 +384,8 @@ def parse_beat(tokens: Sequence[Token], reply: Any) -> Beaten:
     """The reply to `beat_request` about these tokens."""
     status, work, places = reply
     stale = [tokens[int(place) // 3] for place in places]
-    return Beaten(unknown=_text(status) == "UNKNOWN", stale=stale, work=bool(work))
+    word = _text(status)
+    return Beaten(word == "UNKNOWN", stale, bool(work), drain=word == "DRAIN")
 
 
 def parse_results(names: Sequence[str], reply: Any) -> dict[str, bytes]:

@@ -352,3 +352,17 @@ def test_after_its_ttl_nothing_of_an_execution_is_left(cluster):
             assert key.decode() in before or key.decode().split(":")[1] in {
                 "finished", "queues", "executions", "agenda", "domains", "events", "test", "node", "maintenance", "idle",
             }, key  # fmt: skip
+
+
+def test_a_drain_is_told_again_by_the_beat(cluster):  # Q10
+    node = cluster.node()
+    assert cluster.store.drain("n1") == cluster.store.drain("n1") == "OK"
+    assert cluster.client.lpop(keys.node_inbox("n1")) == b"drain"  # and its reply is lost
+    assert cluster.client.exists(keys.node_inbox("n1")) == 0
+    assert node.beat().drain
+    assert node.register() == "OK"
+    assert node.beat().drain
+    reborn = Node(cluster.store, "n1", "reborn")
+    reborn.register()
+    assert not reborn.beat().drain
+    assert cluster.store.drain("nobody") == "GONE"

@@ -4,7 +4,7 @@
 -- ARGV  node, incarnation, state (idle | busy | suspended | draining), the number of the
 --       last claim whose reply the daemon knew ('': of all but the last), then for each job
 --       held: id, attempt, claim
--- RETURNS {OK | UNKNOWN, 1 when something is ready, places (0, 3, 6 ...) of the stale ones}
+-- RETURNS {OK | DRAIN (it was told to end) | UNKNOWN, 1 when something is ready, places (0, 3, 6 ...) of the stale ones}
 -- KEEPS  a lease lasts only while its daemon holds it: one that it does not name is
 --        dropped, and its job queued again if its token still held. Leases of later
 --        claims are spared: their replies were on their way, or this beat is late.
@@ -55,4 +55,4 @@ F.run()
 -- a time-out has been so while the upkeep went on.
 local lists = upkeep(math.max(1500, n.timeout_ms * 2 / 3))
 X.flush()
-return { 'OK', lists > 0 and 1 or 0, stale }
+return { n.drain and 'DRAIN' or 'OK', lists > 0 and 1 or 0, stale }

@@ -17,7 +17,10 @@ for _, job in ipairs(jobs) do
   end
 end
 for _, lease in ipairs(void) do redis.call('HDEL', K.node_leases(id), lease) end
-if n.incarnation ~= incarnation then redis.call('DEL', K.node_inbox(id)) end
+if n.incarnation ~= incarnation then
+  redis.call('DEL', K.node_inbox(id))
+  redis.call('HDEL', K.node(id), 'drain')
+end
 redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname', hostname,
   'capabilities', ARGV[4], 'resources', ARGV[5], 'share', ARGV[6], 'timeout_ms', ARGV[7],
   'registered_at', NOW_ISO, 'state', 'idle', unpack(ARGV, 8))
