@@ -16,12 +16,20 @@ from typing import Any, TypeVar
 import redis
 
 from ..common.code import CodeRoot
-from ..common.errors import Conflict, ExecutionFailed, InputError, NotFound, WaitTimeout
+from ..common.errors import (
+    Conflict,
+    ExecutionFailed,
+    InputError,
+    NotFound,
+    RedisUnavailable,
+    WaitTimeout,
+)
 from ..common.jobs import job_id, new_execution_id
 from ..common.settings import Settings
 from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
 from ..common.state import keys
+from ..common.state.connection import why_refused
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
 from ..common.state.store import Store
 from .audit import audit, repair
@@ -280,6 +288,10 @@ class Service:
                 if time.monotonic() >= till:
                     raise
                 time.sleep(_AGAIN_S)
+            except redis.exceptions.ResponseError as error:
+                if why := why_refused(error):
+                    raise RedisUnavailable(f"{why}. Nothing was changed") from error
+                raise
 
     def retry(self, id_: str, failed: bool) -> str:
         """With `failed`, runs again in place what did not succeed and returns the same id;

@@ -34,7 +34,7 @@ class Cable:
             url, prefix = f"redis://{island.host}:{lab.server.port}/0", island.inside()
         else:
             url, prefix = proxy.url, ()
-        self.node: Node = lab.node(name, wait=False, url=url, prefix=prefix)
+        self.node: Node = lab.node(name, concurrency=4, wait=False, url=url, prefix=prefix)
 
     def cut(self, way: str = "both") -> None:
         """Nothing passes any more, in one direction at least."""
@@ -95,7 +95,7 @@ def half_open(run: Run) -> None:
 
 
 def _cut_and_join(run: Run, lab: Lab, cables: list[Cable], ways: list[str]) -> None:
-    load = Load(lab, batch(40, s=0.25), batch(3, s=8.0), ahead=4)
+    load = Load(lab, batch(40, s=0.25), batch(1, s=7.0), ahead=4)
     stale = 0
     while run.goes_on():
         keep_busy(run, load)
