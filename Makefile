@@ -16,7 +16,7 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 .PHONY: help demo test prove chaos chaos-short check redis
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the best
 	@$(BIN)/penstock run examples/digits/workflow.yaml
@@ -32,7 +32,7 @@ chaos: $(TOOLS) redis ## faults on purpose, judged by a checker (MINUTES=30 ONLY
 		$(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 chaos-short: ## the same with small numbers, in under 5 minutes
-	@$(MAKE) --no-print-directory chaos CHAOS=--short
+	@$(MAKE) --no-print-directory chaos CHAOS='--short --jobs 2'
 
 check: $(TOOLS) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -76,7 +76,6 @@ class Run:
     recoveries_s: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
-    took_s: float = 0.0
     progress: Callable[[Run], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -114,11 +113,11 @@ class Run:
         self.violations.append(Violation(invariant, job, text))
 
     @contextmanager
-    def lab(self, **options: Any) -> Iterator[Lab]:
+    def lab(self, *, timed: bool = True, **options: Any) -> Iterator[Lab]:
         """A cluster of its own, empty; afterwards ended, checked and removed.
 
-        `options` are those of `Lab`. On a violation, or an error of the scenario, the history and
-        the logs of all processes are kept.
+        `timed` is that of `check`, `options` are those of `Lab`. On a violation, a recovery over the bound, or an error of the
+        scenario, the history and the logs of all processes are kept.
         """
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         lab = Lab(folder, scenario=self.scenario.name, **options)
@@ -131,14 +130,21 @@ class Run:
         finally:
             self.violations += [Violation("left", "", text) for text in lab.close()]
             history = read(lab.history)
-            self._judge(history)
-            if failed or len(self.violations) > before:
+            slow = self._judge(history, timed)
+            if failed or slow or len(self.violations) > before:
                 self._keep(lab, history)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _judge(self, history: History) -> None:
-        self.violations += check(history)
-        self.recoveries_s += [one.seconds for one in recoveries(history) if one.seconds is not None]
+    def _judge(self, history: History, timed: bool) -> bool:
+        """Takes in what the history shows; was a recovery slower than the bound?"""
+        self.violations += check(history, timed=timed)
+        found = [one for one in recoveries(history) if one.seconds is not None]
+        self.recoveries_s += [one.seconds for one in found if one.seconds is not None]
+        slowest = max(found, key=lambda one: one.seconds or 0, default=None)
+        if slowest is None or (slowest.seconds or 0) <= (self.scenario.bound_s or float("inf")):
+            return False
+        self.note(f"slowest {slowest.execution}/{slowest.job}")
+        return True
 
     def _keep(self, lab: Lab, history: History) -> None:
         place = self.keep / f"{self.scenario.name}-{self.seed}-{len(self.kept)}"

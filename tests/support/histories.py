@@ -13,6 +13,7 @@ from penstock.common.state import keys
 from penstock.common.state.scripts import Scripts
 from penstock.common.state.states import EXECUTION_TERMINAL
 from penstock.common.state.store import Store
+from penstock.orchestrator.audit import audit
 from penstock.orchestrator.engine.roles import Agenda
 from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
@@ -43,6 +44,7 @@ class History:
         """`ends`: it may be canceled and retried. `orchestrators`: what they use, if another store."""
         self.seed = seed
         self.draw = random.Random(seed)
+        self.looks = random.Random(seed)
         self.ends = ends
         self.store = store
         self.client: Any = store.client
@@ -169,9 +171,15 @@ class History:
                 (4, lambda: self.store.retry(self.id)),
             ]
         harmful += self.more(node)
+        self.audit(0.1)
         choices = helpful if kindly else helpful + harmful
         weights = [weight for weight, _ in choices]
         self.draw.choices([action for _, action in choices], weights)[0]()
+
+    def audit(self, chance: float) -> None:
+        """Whatever happened, a cluster on which nobody laid hands has no finding."""
+        if self.looks.random() < chance:
+            assert audit(self.store) == []
 
     # -- how it must end
 
@@ -192,6 +200,7 @@ class History:
             self.cluster.pass_time(11)
 
     def check(self) -> None:
+        self.audit(1)
         fields = self.store.execution(self.id)
         names = self.store.job_names(self.id)
         statuses = Counter(self.cluster.statuses(*names))

@@ -8,7 +8,7 @@ if ARGV[2] == '' then
   redis.call('HSET', K.execution(x.id), 'status', 'failed', 'error', ARGV[3], 'ended_at', NOW_ISO)
   x.status = 'failed'
   event('execution_ended', 'execution', x.id, 'status', 'failed')
-  post_agenda('expire ' .. x.id)
+  post_agenda(x.domain, 'expire ' .. x.id)
   X.touch(x)
 else
   local job = J.get(x.id .. '-' .. ARGV[2])

@@ -12,12 +12,15 @@ if other and n.hostname ~= hostname and NOW_MS - beat <= n.timeout_ms then retur
 
 local jobs, void = S.leased(id)
 for _, job in ipairs(jobs) do
-  if string.sub(job.claim, 1, #incarnation) ~= incarnation then
+  if not N.turn(incarnation, job.claim) then
     S.lost(job, 'losses', CFG.max_losses, CFG.lost_error)
   end
 end
 for _, lease in ipairs(void) do redis.call('HDEL', K.node_leases(id), lease) end
-if n.incarnation ~= incarnation then redis.call('DEL', K.node_inbox(id)) end
+if n.incarnation ~= incarnation then
+  redis.call('DEL', K.node_inbox(id))
+  redis.call('HDEL', K.node(id), 'drain')
+end
 redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname', hostname,
   'capabilities', ARGV[4], 'resources', ARGV[5], 'share', ARGV[6], 'timeout_ms', ARGV[7],
   'registered_at', NOW_ISO, 'state', 'idle', unpack(ARGV, 8))

@@ -13,14 +13,14 @@ from ..workflows import batch, chain, diamond, fan
 WIDTH = 16
 
 
-@scenario("cancel-race", row="F29", full=5000, short=100)
+@scenario("cancel-race", row="F29", full=5000, short=60)
 def cancel_race(run: Run) -> None:
     """Executions of every shape, each canceled after a random time: as it is submitted, compiled,
     claimed, run, settled, expanded, retried, or when it has just ended."""
     with run.lab() as lab:
         lab.orchestrator()
         lab.orchestrator()
-        lab.nodes(3)
+        lab.nodes(2)
         again = {"max": 3, "backoff": 0.1, "jitter": 0}
         shapes = [
             (lab.prepare(chain(6, s=0.02)), 0.4),

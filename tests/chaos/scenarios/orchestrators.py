@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from itertools import pairwise
 
 from penstock.common.state import keys
 
@@ -20,13 +21,15 @@ CHILDREN = 1500
 
 @scenario("kill-orchestrator", row="F14", full=200, short=6, bound_s=PAUSE_S)
 def kill_orchestrator(run: Run) -> None:
-    """One or two of three, while they make the children of a fan-out in a window of 100.
+    """One or two of three at a time, while they make the children of a fan-out in a window of 100.
 
     What counts as recovery is the time from a kill until the next child is claimed.
     """
     with run.lab(environment={"PENSTOCK_FANOUT_WINDOW": "100"}) as lab:
         alive = [lab.orchestrator() for _ in range(3)]
         lab.nodes(2, concurrency=3)
+        for one in alive:
+            lab.orchestrator_ready(one)
         workflow = lab.prepare(fan(300 if run.short else CHILDREN, s=0.01))
         kills: list[tuple[str, float]] = []
         while run.goes_on():
@@ -36,6 +39,8 @@ def kill_orchestrator(run: Run) -> None:
                 if not _is_open(lab, execution):
                     break
                 alive = _kill(run, lab, alive, execution, kills)
+                for one in alive:
+                    lab.orchestrator_ready(one)
             left = lab.await_ends([execution])
             if left:
                 break
@@ -87,12 +92,9 @@ def _judge_pauses(run: Run, history: History, kills: list[tuple[str, float]]) ->
         if later:
             run.measured(later[0] - at)
     longest = max(
-        (after - before for times in claims.values() for before, after in _pairs(times)), default=0
+        (after - before for times in claims.values() for before, after in pairwise(times)),
+        default=0,
     )
     run.note(f"longest pause {longest:.2f} s")
     if longest > PAUSE_S and not run.short:
         run.violated("I6", f"a pause of {longest:.2f} s between two claims of one fan-out")
-
-
-def _pairs(times: list[float]) -> list[tuple[float, float]]:
-    return list(zip(times, times[1:], strict=False))

@@ -15,7 +15,7 @@ from ..workflows import batch, fan
 EVERY = 5
 
 
-@scenario("crashing-fan-out", row="F31", full=2000, short=20)
+@scenario("crashing-fan-out", row="F31", full=2000, short=12)
 def crashing_fan_out(run: Run) -> None:
     """A fan-out of five times as many children as shall crash; the fan-in reads each of them
     once, in order (I5)."""
@@ -43,7 +43,7 @@ def _look_at_slow_scripts(run: Run, lab: Lab) -> None:
     run.note(f"{len(slow)} commands over 10 ms, longest {max(slow, default=0):.0f} ms")
 
 
-@scenario("expiry", row="F37", full=10_000, short=100)
+@scenario("expiry", row="F37", full=10_000, short=50)
 def expiry(run: Run) -> None:
     """Executions with a TTL of 2 s; once they and the leader's trim are through, as many keys as
     before (I8). In the short form the trim is called at once."""

@@ -25,7 +25,7 @@ def stop_node(run: Run) -> None:
     with run.lab() as lab:
         lab.orchestrator()
         nodes = lab.nodes(4 if run.short else 8)
-        load = Load(lab, batch(40, s=0.25), batch(3, s=8.0), ahead=4)
+        load = Load(lab, batch(40, s=0.25), batch(2, s=6.0), ahead=4)
         late = 0
         while run.goes_on():
             load.keep_up()
