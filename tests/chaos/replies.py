@@ -270,6 +270,10 @@ def _brief(reply: Any) -> str:
 class LossyHistory(History):
     """A history in which all that scripts can do happens now and then."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.printed: dict[Token, int] = {}
+
     def more(self, node: Node) -> list[tuple[int, Any]]:
         return [
             (3, self._lock),
@@ -310,8 +314,14 @@ class LossyHistory(History):
 
     def _log(self, node: Node) -> None:
         if token := self._token(node):
-            request = self.store.log_request(token, node.id, b"printed\n")
+            request = self.store.log_request(token, node.id, b"printed\n", self._sent(token))
             self.store.client.execute_command(*request.evalsha())
+
+    def _sent(self, token: Token) -> int:
+        """How much of an attempt's output was sent before."""
+        sent = self.printed.get(token, 0)
+        self.printed[token] = sent + len(b"printed\n")
+        return sent
 
     def _wait(self, node: Node) -> None:
         if token := self._token(node):
