@@ -23,7 +23,7 @@ import hiredis
 import redis
 
 from penstock.common.jobs import Token
-from penstock.common.state import keys
+from penstock.common.state import keys, repairs
 from penstock.common.state.connection import connect
 from penstock.common.state.scripts import Request, Scripts
 from penstock.common.state.store import STATIC, Store
@@ -79,7 +79,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   local how = readers[kind]
   if how then
     local value = redis.call(how[1], key, unpack(how, 2))
-    out[#out + 1] = {{ key, kind, redis.call('TTL', key) >= 0 and 1 or 0, value }}
+    local ttl = redis.call('TTL', key) -- in steps so large that none is passed between two looks
+    out[#out + 1] = {{ key, kind, ttl < 0 and -1 or math.floor((ttl + 250) / 500), value }}
   end
 end
 local events = redis.call('XREVRANGE', '{keys.events()}', '+', '-', 'COUNT', 1)
@@ -255,7 +256,7 @@ def _content(row: list[Any]) -> Any:
         value = dict(zip(value[::2], value[1::2], strict=True))
     elif kind == b"set":
         value = set(value)
-    return kind, bool(expires), value
+    return kind, expires, value
 
 
 def _brief(reply: Any) -> str:
@@ -270,6 +271,10 @@ def _brief(reply: Any) -> str:
 class LossyHistory(History):
     """A history in which all that scripts can do happens now and then."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.printed: dict[Token, int] = {}
+
     def more(self, node: Node) -> list[tuple[int, Any]]:
         return [
             (3, self._lock),
@@ -280,6 +285,9 @@ class LossyHistory(History):
             (3, self._keep_up),
             (3, self._side_execution),
             (2, self._fail_control),
+            (2, self._renew),
+            (2, self._drain_node),
+            (2, self._damage),
         ]
 
     def step(self, kindly: bool = False) -> None:
@@ -289,8 +297,9 @@ class LossyHistory(History):
             self.cluster.pass_time(1)
 
     def _lock(self) -> None:
-        self.store.lock_acquire("l", "a", 100)
-        self.store.lock_acquire("l", self.draw.choice(["a", "b"]), 100)
+        self.store.lock_acquire("l", "a", 1000)
+        self.store.lock_acquire("l", self.draw.choice(["a", "b"]), 1000)
+        self.store.lock_renew("l", self.draw.choice(["a", "b"]), 100)
         for owner in self.draw.sample(["a", "b"], 2):
             self.store.lock_release("l", owner)
 
@@ -310,8 +319,14 @@ class LossyHistory(History):
 
     def _log(self, node: Node) -> None:
         if token := self._token(node):
-            request = self.store.log_request(token, node.id, b"printed\n")
+            request = self.store.log_request(token, node.id, b"printed\n", self._sent(token))
             self.store.client.execute_command(*request.evalsha())
+
+    def _sent(self, token: Token) -> int:
+        """How much of an attempt's output was sent before."""
+        sent = self.printed.get(token, 0)
+        self.printed[token] = sent + len(b"printed\n")
+        return sent
 
     def _wait(self, node: Node) -> None:
         if token := self._token(node):
@@ -329,6 +344,36 @@ class LossyHistory(History):
         self.store.control(id_, "cancel")
         if self.client.exists(keys.outboxes()):
             self.store.drain_outbox()
+
+    def _renew(self) -> None:
+        taken = self.store.take_agenda((), 1.0, 4)
+        if taken.items:
+            self.store.renew_agenda((), taken.items, taken.mark, 1.0)
+
+    def _drain_node(self) -> None:
+        node = Node(self.store, "leaving", f"leaving{self.draw.randrange(10**9)}")
+        node.register()
+        self.store.drain(node.id)
+        self.store.leave(node.id, node.incarnation, "drained")
+
+    def _damage(self) -> None:
+        """Lays hands on an execution of its own, on a queue and on leases, and mends them."""
+        id_ = f"hurt{self.draw.randrange(10**9):09d}"
+        self.store.submit(id_, "d", "", {"name": "hurt", "policy": "continue", "ttl_s": 100})
+        self.client.zrem(keys.agenda("default"), f"compile {id_}")
+        repairs.execution(self.store, id_, mend=True)
+        self.store.extend(id_, STATIC, 0, True, [new_job("a")])
+        self.client.lrem(keys.queue("any.p5"), 1, f"{id_}-a")
+        repairs.jobs(self.store, [f"{id_}-a"], mend=True)
+        self.client.hincrby(keys.execution(id_), "running", 1)
+        newest: Any = self.client.xrevrange(keys.events(), count=1)
+        repairs.counts(self.store, id_, "", newest[0][0].decode(), {"running": 0})
+        stray = f"{id_}-a:none"
+        self.client.zadd(keys.wip("any.p5"), {stray: "+inf"})
+        repairs.queue(self.store, "any.p5", [stray], mend=True)
+        self.client.hset(keys.node_leases("ghost"), f"{id_}-a", "1 none 0 ")
+        repairs.node(self.store, "ghost", mend=True)
+        self.store.control(id_, "cancel")
 
     def _fail_control(self) -> None:
         for item in self.client.zrange(keys.agenda("default"), 0, -1):

@@ -10,7 +10,7 @@ from ..scenario import Run, scenario
 from ..server import Server
 
 
-@scenario("replies", row="F08", full=1000, short=5)
+@scenario("replies", row="F08", full=1000, short=2)
 def replies(run: Run) -> None:
     """Each script that writes loses so many replies; what it was asked, it is asked again."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
