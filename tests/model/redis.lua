@@ -2,7 +2,8 @@
 -- to wait for, and a state that can be saved and put back. Commands behave as Redis documents them;
 -- nothing expires (TTLs are kept, to be looked at); sets answer in the order of their insertion.
 -- test_server.py drives it and a real Redis side by side.
-local R = { run_id = '0123456789abcdef0123456789abcdef01234567', scripts = {} }
+jit.off() -- scripts run too seldom, and differ too much, for traces to pay
+local R = { compiled = {}, run_id = '0123456789abcdef0123456789abcdef01234567', scripts = {} }
 local db, ttl
 
 function R.flush() db, ttl = {}, {} end
@@ -434,6 +435,8 @@ local base = { string = string, table = table, math = math, tonumber = tonumber,
   pcall = pcall, error = error, assert = assert, redis = { call = call, pcall = pcalled },
   cjson = { encode = encode } }
 function R.load(sha, body)
+  R.scripts[sha] = R.compiled[sha]
+  if R.scripts[sha] then return end
   local chunk, problem = loadstring(body, '=script')
   if not chunk then error(problem) end
   -- As in Redis: no global may be made, none that is not there be read.
@@ -447,6 +450,7 @@ function R.load(sha, body)
     rawset(env, 'ARGV', argv)
     return chunk()
   end
+  R.compiled[sha] = R.scripts[sha]
 end
 
 -- A reply as Redis writes it (RESP 2), for a client's parser.
