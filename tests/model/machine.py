@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -32,6 +31,14 @@ class Tally:
     runs: int = 0
     steps: int = 0
     requests: int = 0
+
+    def add(self, other: Tally) -> None:
+        self.runs += other.runs
+        self.steps += other.steps
+        self.requests += other.requests
+
+    def __str__(self) -> str:
+        return f"{self.runs} runs, {self.steps} steps, {self.requests} requests"
 
 
 class Machine(RuleBasedStateMachine):
@@ -134,6 +141,3 @@ def run(server: Server, runs: int, steps: int, first_seed: int, replace: dict[st
         ),
     )
     return tally
-
-
-__all__ = ["Machine", "Tally", "run", "time"]

@@ -2,7 +2,7 @@
 -- to wait for, and a state that can be saved and put back. Commands behave as Redis documents them;
 -- nothing expires (TTLs are kept, to be looked at); sets answer in the order of their insertion.
 -- test_server.py drives it and a real Redis side by side.
-jit.off() -- scripts run too seldom, and differ too much, for traces to pay
+if rawget(_G, 'jit') then jit.off() end -- scripts run too seldom, and differ too much, for traces to pay
 local R = { compiled = {}, run_id = '0123456789abcdef0123456789abcdef01234567', scripts = {} }
 local db, ttl
 
@@ -408,16 +408,22 @@ function C.INFO() return '# Server\r\nrun_id:' .. R.run_id .. '\r\n' end
 function C.TIME() error({ err = 'ERR redis.lua: the clock is replaced in tests' }) end
 
 -- scripts
+local function word(one, name)
+  if type(one) == 'number' then return one % 1 == 0 and string.format('%d', one) or text(one) end
+  if type(one) ~= 'string' then error({ err = 'ERR an argument is no string: ' .. name }) end
+  return one
+end
 local function call(name, ...)
-  local command = C[name:upper()] or error({ err = 'ERR redis.lua does not know ' .. name })
+  local command, count = C[name] or C[name:upper()], select('#', ...)
+  if not command then error({ err = 'ERR redis.lua does not know ' .. name }) end
+  local a, b, c, d = ...
+  if count == 1 then return command(word(a, name)) or false end
+  if count == 2 then return command(word(a, name), word(b, name)) or false end
+  if count == 3 then return command(word(a, name), word(b, name), word(c, name)) or false end
+  if count == 4 then return command(word(a, name), word(b, name), word(c, name), word(d, name)) or false end
   local words = { ... }
-  for i = 1, #words do
-    if type(words[i]) == 'number' then words[i] = text(words[i])
-    elseif type(words[i]) ~= 'string' then error({ err = 'ERR an argument is no string: ' .. name }) end
-  end
-  local reply = command(unpack(words))
-  if type(reply) == 'string' or type(reply) == 'number' then return reply end
-  return reply or false
+  for i = 1, count do words[i] = word(words[i], name) end
+  return command(unpack(words)) or false
 end
 local function pcalled(...)
   local ok, reply = pcall(call, ...)
