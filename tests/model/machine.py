@@ -82,6 +82,10 @@ class Machine(RuleBasedStateMachine):
         self._do(self._play.work, Dice(number))
 
     @rule(number=NUMBERS)
+    def work_more(self, number: int) -> None:
+        self._do(self._play.work, Dice(number))
+
+    @rule(number=NUMBERS)
     def orchestrate(self, number: int) -> None:
         self._do(self._play.orchestrate, Dice(number))
 
@@ -122,11 +126,14 @@ class Machine(RuleBasedStateMachine):
             self.tally.requests += len(self.play.log)
 
 
-def run(server: Server, runs: int, steps: int, first_seed: int, replace: dict[str, str] | None = None) -> Tally:
-    """Runs with this seed; raises AssertionError with the shortest steps that fail. `replace`: parts
-    of the scripts that are broken on purpose."""
+def run(
+    server: Server, runs: int, steps: int, first_seed: int, breaks: dict[str, str] | None = None,
+    *, shrink: bool = True,
+) -> Tally:  # fmt: skip
+    """Runs under this seed; raises AssertionError with the shortest steps that fail (with the first
+    that do, without `shrink`). `breaks`: texts of the scripts that are replaced on purpose."""
     tally = Tally()
-    scripted = (Scripted(server, 0, replace), Scripted(server, STEP_LIMIT, replace))
+    scripted = (Scripted(server, 0, breaks), Scripted(server, STEP_LIMIT, breaks))
     bound = type("Machine", (Machine,), {"scripted": scripted, "tally": tally})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         seed(first_seed)(bound),
@@ -136,7 +143,8 @@ def run(server: Server, runs: int, steps: int, first_seed: int, replace: dict[st
             database=None,
             deadline=None,
             print_blob=False,
-            phases=(Phase.generate, Phase.shrink),
+            report_multiple_bugs=False,
+            phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -7,17 +7,18 @@ the clients know is what they were answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.common.jobs import NodeInfo, Settlement, Token
 from penstock.common.state import keys
-from penstock.common.state.scripts import Limits, Scripts
+from penstock.common.state.scripts import Limits
 from penstock.common.state.store import STATIC, Store
 
 from . import view
+from .breaking import BrokenScripts
 from .invariants import Watch
 from .reference_nodes import ReferenceCluster
 from .server import CLOCK_KEY, FROZEN_NOW, Server
@@ -76,25 +77,18 @@ class Daemon:
 
 
 class Scripted:
-    """The scripts, loaded once: as they are, or with what one script may do cut down to `step_limit`
-    jobs. `replace` and `text` put mutated parts and scripts in their place."""
+    """The scripts on a server: as they are, or with what one script may do cut down to `step_limit`
+    jobs, or with some texts replaced (`breaks`)."""
 
-    def __init__(self, wire: Server, step_limit: int = 0, replace: dict[str, str] | None = None) -> None:
-        parts = {"now": FROZEN_NOW, **(replace or {})}
+    def __init__(self, server: Server, step_limit: int = 0, breaks: Mapping[str, str] | None = None) -> None:
+        replaced = dict(breaks or {})
         if step_limit:
-            flow = parts.get("flow") or part("flow")
-            parts["flow"] = flow.replace("STEP_LIMIT = 400", f"STEP_LIMIT = {step_limit}")
-            assert parts["flow"] != flow
-        self.wire, self.exact = wire, not step_limit
-        self.store = Store(wire, scripts=Scripts(LIMITS, parts))  # type: ignore[arg-type]
-        self.look = wire.load(view.LOOK)
-
-
-def part(name: str) -> str:
-    """The text of a shared part of the scripts."""
-    from penstock.common.state.scripts import _read
-
-    return _read(f"lib/{name}.lua")
+            replaced["STEP_LIMIT = 400"] = f"STEP_LIMIT = {step_limit}"
+        scripts = BrokenScripts(LIMITS, {"now": FROZEN_NOW}, replaced)
+        scripts.check()
+        self.wire, self.exact = server, not step_limit
+        self.store = Store(server, scripts=scripts)  # type: ignore[arg-type]
+        self.look = server.load(view.LOOK)
 
 
 class Play:
@@ -125,6 +119,8 @@ class Play:
             self._submit(id, one, dice.of(("continue", "fail_fast")), dice.of((0, 1, 2)))
         for daemon in self.daemons:
             self._register(daemon)
+        if dice.pick(4):
+            self.perform(f"compile {ids[0]}")
 
     # -- sending
 
@@ -375,8 +371,8 @@ class Play:
 
     def beats(self, dice: Dice) -> None:
         """A beat, or some seconds in which one or both nodes beat."""
-        seconds = dice.of((0, 1, 4, 4))
-        daemons = dice.of(([self.daemons[0]], [self.daemons[1]], self.daemons))
+        seconds = dice.of((0, 1, 1, 4))
+        daemons = dice.of((self.daemons, [self.daemons[0]], [self.daemons[1]]))
         if not seconds:
             self.pass_time(dice.of((0, 300, 1000)))
             self.beat(daemons[0], dice)
@@ -388,18 +384,19 @@ class Play:
                     self.beat(daemon)
 
     def die(self, dice: Dice) -> None:
-        """A daemon dies: its supervisor tells, or not; it starts anew, or not."""
+        """A daemon gives jobs back; or it dies, and its supervisor tells, or not; it starts anew,
+        or not."""
         daemon = dice.of(self.daemons)
-        how = dice.pick(4)
-        if how == 3:
+        how = dice.pick(8)
+        if how < 4:
             self.hand_back(daemon, dice)
             return
         self.note(f"{daemon.incarnation} dies")
-        if how == 0:
+        if how == 4:
             daemon.next_life()
         else:
             self.leave(daemon, dice)
-        if dice.pick(3):
+        if dice.pick(4):
             self._register(daemon, dice)
 
     def pass_time(self, ms: int) -> None:
@@ -412,14 +409,14 @@ class Play:
                 self.model.forget(id)
 
     def wait(self, dice: Dice) -> None:
-        ms = dice.of((100, 1000, 3500, 10_000, 60_000, 600_000))
+        ms = dice.of((100, 500, 1000, 1000, 2500, 3500, 10_000, 600_000))
         self.note(f"{ms} ms pass")
         self.pass_time(ms)
 
     def orchestrate(self, dice: Dice) -> None:
         """An orchestrator does an item of the agenda, or sends one request of such an item."""
         items = self.view.get("agenda", [])
-        if items and dice.pick(2) == 0:
+        if items and dice.pick(3):
             self.perform(dice.of(items))
             return
         id = dice.of(list(self.shapes))
@@ -484,7 +481,7 @@ class Play:
     def command(self, dice: Dice) -> None:
         """A user pauses, resumes, cancels, retries; or Redis forgets its scripts."""
         id = dice.of(list(self.shapes))
-        verb = dice.of(("pause", "resume", "retry", "cancel", "resume", "retry", "pause", "flush"))
+        verb = dice.of(("resume", "pause", "retry", "resume", "cancel", "retry", "resume", "flush"))
         if verb == "flush":
             self.note("SCRIPT FLUSH")
             self.wire.ask(("SCRIPT", "FLUSH"))
@@ -497,7 +494,7 @@ class Play:
     def again(self, dice: Dice) -> None:
         """An old request arrives, once more or at last."""
         if self.mail:
-            request = self.mail[-1 - dice.pick(len(self.mail))]
+            request = self.mail[-1 - dice.pick(min(len(self.mail), dice.of((3, 10, 1000))))]
             self._deliver(request, f"late: {request.what}")
 
     # -- the end
