@@ -25,7 +25,8 @@ from .server import CLOCK_KEY, FROZEN_NOW, Server
 from .shapes import Shape, Spec, as_new_job, shape
 
 EXECUTIONS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb")
-LIMITS = Limits(max_crashes=2, max_losses=2)
+#: early poison, and patience that grows within seconds
+LIMITS = Limits(max_crashes=2, max_losses=2, patience_share=0.5)
 SLOTS = 2
 TOTAL = {"cpus": 2.0, "slots": 2.0}
 BEGIN_MS = 1_700_000_000_000
@@ -64,6 +65,7 @@ class Daemon:
     tags: tuple[str, ...]
     life: int = 0
     turn: int = 0
+    answered: int = 0
     held: list[Token] = field(default_factory=list)
     asked: Request | None = None
     settling: list[Token] = field(default_factory=list)
@@ -73,7 +75,7 @@ class Daemon:
         return f"{self.id}i{self.life:03d}"
 
     def next_life(self) -> None:
-        self.life, self.turn, self.held, self.asked = self.life + 1, 0, [], None
+        self.life, self.turn, self.answered, self.held, self.asked = self.life + 1, 0, 0, [], None
 
 
 class Scripted:
@@ -98,7 +100,8 @@ class Play:
         self.wire, self.store, self.exact = scripted.wire, scripted.store, scripted.exact
         self.model = ReferenceCluster()
         self.model.max_crashes, self.model.max_losses = LIMITS.max_crashes, LIMITS.max_losses
-        self.now = BEGIN_MS
+        self.model.patience_share = LIMITS.patience_share
+        self.now, self._requests = BEGIN_MS, 0
         self.log: list[str] = []
         self.mail: list[Request] = []
         self.fan_ins: list[tuple[str, str, Token]] = []
@@ -106,6 +109,7 @@ class Play:
         self.view: view.View = {}
         self.wire.look = None
         self.wire.ask(("FLUSHDB",))
+        self.wire.restart(0)
         self.shapes: dict[str, Shape] = {}
         chosen = [shape(dice.pick(64))] + ([shape(dice.pick(64))] if dice.pick(4) == 3 else [])
         self.chunk = dice.of((100, 1, 2))
@@ -141,11 +145,12 @@ class Play:
 
     def _deliver(self, request: Request, what: str) -> Any:
         self.now += 1
-        self.wire.now = self.now
+        self._requests += 1
+        self.wire.now = (self.now, self._requests % 1000)
         answer = request.send()
         self.note(f"{what} -> {answer}")
         if self.exact:
-            self.model.begin(self.now)
+            self.model.begin(*self.wire.now)
             expected = request.expect()
             assert expected == answer, f"model {expected}, scripts {answer}"
         if self.wire.look:
@@ -288,7 +293,7 @@ class Play:
         if answer is None:
             return
         status, _, claimed = answer
-        daemon.asked = None
+        daemon.asked, daemon.answered = None, daemon.turn
         daemon.held = [token for token in daemon.held if token not in daemon.settling]
         daemon.held += [Token(*token) for token in claimed]
         if status == "UNKNOWN":
@@ -313,16 +318,17 @@ class Play:
 
     def beat(self, daemon: Daemon, dice: Dice | None = None) -> None:
         id, incarnation, held = daemon.id, daemon.incarnation, list(daemon.held)
+        answered = daemon.answered
         tokens = [(token.job, token.attempt, token.claim) for token in held]
 
         def send() -> Any:
-            said = self.store.beat(id, incarnation, held)
+            said = self.store.beat(id, incarnation, held, answered=answered)
             stale = [(token.job, token.attempt, token.claim) for token in said.stale]
             return "UNKNOWN" if said.unknown else "OK", stale
 
         answer = self.ask(Request(
             f"beat {incarnation} {' '.join(f'{job}/{attempt}' for job, attempt, _ in tokens)}", send,
-            lambda: self.model.beat(id, incarnation, tokens),
+            lambda: self.model.beat(id, incarnation, tokens, answered),
         ), dice)  # fmt: skip
         if answer is None:
             return
@@ -409,9 +415,12 @@ class Play:
                 self.model.forget(id)
 
     def wait(self, dice: Dice) -> None:
-        ms = dice.of((100, 500, 1000, 1000, 2500, 3500, 10_000, 600_000))
-        self.note(f"{ms} ms pass")
+        ms = dice.of((100, 500, 1000, 1000, 2500, 3500, 10_000, 600_000, -5000, 0))
+        self.note(f"{ms} ms pass" if ms else "Redis starts again")
         self.pass_time(ms)
+        if not ms:
+            self.model.run_id += 1
+            self.wire.restart(self.model.run_id)
 
     def orchestrate(self, dice: Dice) -> None:
         """An orchestrator does an item of the agenda, or sends one request of such an item."""

@@ -65,7 +65,11 @@ function C.DEL(...)
   end
   return count
 end
-function C.EXISTS(key) return db[key] and 1 or 0 end
+function C.EXISTS(...)
+  local count = 0
+  for _, key in ipairs({ ... }) do count = count + (db[key] and 1 or 0) end
+  return count
+end
 function C.KEYS(glob)
   local pattern = '^' .. glob:gsub('[%-%.%+%[%]%(%)%$%^%%]', '%%%0'):gsub('%*', '.*') .. '$'
   local out = {}
@@ -85,6 +89,7 @@ function C.PERSIST(key)
   return had
 end
 function C.TTL(key) return db[key] and (ttl[key] and math.floor(ttl[key] / 1000) or -1) or -2 end
+function C.PTTL(key) return db[key] and (ttl[key] or -1) or -2 end
 function C.FLUSHDB() R.flush() return { ok = 'OK' } end
 
 -- strings
@@ -226,6 +231,10 @@ function C.LREM(key, count, value)
   drop_if_empty(key, one)
   return gone
 end
+function C.LPOS(key, value)
+  for i, one in ipairs(C.LRANGE(key, 0, -1)) do if one == value then return i - 1 end end
+  return false
+end
 function C.LTRIM(key, from, to)
   local kept = C.LRANGE(key, from, to)
   if #kept == 0 then C.DEL(key) else get(key, 'list').of = kept end
@@ -327,6 +336,11 @@ end
 function C.ZSCORE(key, member)
   local one = get(key, 'zset')
   return one and one.of[member] and text(one.of[member]) or false
+end
+function C.ZMSCORE(key, ...)
+  local out = { ... }
+  for i = 1, #out do out[i] = C.ZSCORE(key, out[i]) end
+  return out
 end
 function C.ZINCRBY(key, by, member)
   local one = make(key, 'zset')

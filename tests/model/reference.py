@@ -22,7 +22,7 @@ EXECUTION_ENDED = ("succeeded", "failed", "canceled")
 class Job:
     """A job. `waits`: upstreams that have not ended; None while a retry has yet to count them.
 
-    `entered` is when it joined its list, which it keeps when it comes back to the front.
+    `entered` is when it joined its list (microseconds), which it keeps when it comes back to the front.
     `places`: the gates that it has passed (`g`: its fan-out's, `x`: its execution's).
     """
 
@@ -36,7 +36,7 @@ class Job:
     node: str = ""
     crashes: int = 0
     losses: int = 0
-    entered: tuple[int, int] = (0, 0)
+    entered: int = 0
     places: str = ""
     unmet: bool = False
     handed_over: bool = False
@@ -99,9 +99,6 @@ class Execution:
 
 class Reference:
     """All executions, and what orchestrators have yet to do (`agenda`)."""
-
-    #: a settle in a closed execution is STALE and ends its job canceled
-    closed_is_stale = False
 
     def __init__(self) -> None:
         self.now = 0
@@ -203,16 +200,18 @@ class Reference:
         return "OK", group.created, group.chunks, group.settled
 
     def start_control(self, id: str, name: str, claim: str) -> int:
-        """An orchestrator takes a fan-in: its attempt, 0 for no. A later taker supersedes it."""
+        """An orchestrator takes a fan-in: its attempt, 0 for no. A later taker supersedes it; the
+        same claim again gets the same attempt."""
         job = self._startable(self.executions[id], name)
         if not job:
             return 0
-        job.status, job.attempt, job.claim = "started", job.attempt + 1, claim
+        if not job.holds(job.attempt, claim):
+            job.status, job.attempt, job.claim = "started", job.attempt + 1, claim
         return job.attempt
 
     def settle_control(self, id: str, name: str, attempt: int, claim: str, outcome: str) -> str:
         job = self.executions[id].jobs[name]
-        if not job.holds(attempt, claim):
+        if job.x.closed or not job.holds(attempt, claim):
             return "STALE"
         self.end(job, outcome)
         return self._done("OK")
@@ -232,6 +231,8 @@ class Reference:
         if not job or job.status != "deferred":
             return "ENDED"
         self.end(job, "failed")
+        if job.spec.kind == "fan-out":
+            self.todo.append((self._begin_children, (job,)))
         return self._done("OK")
 
     @staticmethod
@@ -362,9 +363,9 @@ class Reference:
 
     @staticmethod
     def _opens_again(job: Job) -> bool:
-        """A fan-out that ended well in spite of failed children opens again with them."""
-        group = job.x.group(job.spec.name) if job.spec.kind == "fan-out" else None
-        return bool(group and job.status == "finished" and group.bad)
+        """A fan-out that ended well opens again with its children that did not finish."""
+        children = [one for one in job.x.jobs.values() if one.spec.group == job.spec.name]
+        return job.status == "finished" and any(one.status != "finished" for one in children)
 
     def _reset(self, job: Job) -> None:
         spec, x = job.spec, job.x
@@ -381,9 +382,13 @@ class Reference:
         job.places, job.unmet, job.handed_over = "", False, False
 
     def _begin_children(self, source: Job) -> None:
-        """A fan-out has opened again: its children that were reset go on."""
+        """A fan-out has opened again: its children that were reset go on; if it could not, they end."""
         for job in source.x.jobs.values():
-            if job.spec.group == source.spec.name and job.waits is None and job.status == "deferred":
+            if job.spec.group != source.spec.name or job.waits is not None or job.status != "deferred":
+                continue
+            if source.status in ENDED:
+                self.end(job, "canceled")
+            else:
                 job.waits = 0
                 self._ready(job)
 

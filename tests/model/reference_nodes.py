@@ -76,12 +76,13 @@ class ReferenceCluster(Reference):
         self.queues: dict[tuple[int, str], list[Job]] = {}
         self.unmet: dict[tuple[str, str], list[Job]] = {}
         self.upkept, self.steady_since = 0, 0
-        self._stamps = 0
+        self.run_id, self._known_run = 0, -1
+        self._stamp = 0
         self._alive: list[Node] | None = None
 
-    def begin(self, now: int) -> None:
-        """A request arrives at this time."""
-        self.now, self._stamps, self._alive = now, 0, None
+    def begin(self, now: int, us: int = 0) -> None:
+        """A request arrives at this time (ms, and microseconds beyond)."""
+        self.now, self._stamp, self._alive = now, now * 1000 + us, None
 
     def job(self, id: str) -> Job | None:
         x, _, name = id.partition("-")
@@ -100,7 +101,7 @@ class ReferenceCluster(Reference):
             return "TAKEN"
         held = self._leased(node)
         for job in held:
-            if not job.claim.startswith(incarnation):
+            if turn_of(job.claim, incarnation) is None:
                 self._lost(job, "losses")
         if not held or other:
             node.taken, node.last_claim, node.verdicts = {}, "", ()
@@ -109,15 +110,17 @@ class ReferenceCluster(Reference):
         return self._done("OK")
 
     def leave(self, id: str, incarnation: str) -> int:
-        """A node is known to be gone: all its jobs move at once."""
+        """This incarnation is known to be gone: all its jobs move at once."""
         node = self.node(id)
         if node.incarnation not in ("", incarnation):
             return 0
         held = self._leased(node)
-        for job in held:
+        its = [job for job in held if turn_of(job.claim, incarnation) is not None]
+        for job in its:
             self._lost(job, "losses")
-        self.nodes[id] = Node(id)
-        return self._done(len(held))
+        if its == held:
+            self.nodes[id] = Node(id)
+        return self._done(len(its))
 
     def forget(self, id: str) -> None:
         """A node that was silent for two time-outs is forgotten; its leases stay until reaped."""
@@ -134,7 +137,7 @@ class ReferenceCluster(Reference):
         known = node.incarnation == incarnation
         if known and node.last_claim == claim:
             return "OK", list(node.verdicts), self._still_held(node, claim)
-        late = known and turn_of(claim) < turn_of(node.last_claim)
+        late = known and (turn_of(claim, incarnation) or 0) < (turn_of(node.last_claim, incarnation) or 0)
         verdicts = [self._settle(node, token, outcome, retry) for token, outcome, retry in ends]
         self._done("")
         claimed: list[Token] = []
@@ -145,18 +148,19 @@ class ReferenceCluster(Reference):
             node.last_claim, node.verdicts = claim, tuple(verdicts)
         return self._done(("OK" if known else "UNKNOWN", verdicts, claimed))
 
-    def beat(self, id: str, incarnation: str, held: list[Token]) -> tuple[str, list[Token]]:
-        """A sign of life; which of its tokens no longer hold. A lease that the daemon does not
-        name is dropped and its job queued again, but for those of the last claim, whose answer
-        may be on its way."""
+    def beat(self, id: str, incarnation: str, held: list[Token], answered: int) -> tuple[str, list[Token]]:
+        """A sign of life; which of its tokens are to end. A lease that the daemon does not name is
+        dropped and its job queued again, but for those of claims after the last one that was
+        `answered`: their answers are on their way."""
         node = self.node(id)
-        stale = [token for token in held if not self._holds(token)]
+        stale = [token for token in held if not self._holds(token) or self._job(token[0]).x.closed]
         if node.incarnation != incarnation:
             return "UNKNOWN", stale
         node.beat = self.now
         named = {job: claim for job, _, claim in held}
         for job_id, lease in list(node.leases.items()):
-            if lease.claim in (named.get(job_id), node.last_claim):
+            turn = turn_of(lease.claim, incarnation)
+            if lease.claim == named.get(job_id) or (turn is not None and turn > answered):
                 continue
             del node.leases[job_id]
             if self._holds((job_id, lease.attempt, lease.claim)):
@@ -212,8 +216,7 @@ class ReferenceCluster(Reference):
         if not self._holds(token):
             return "STALE"
         job = self._job(token[0])
-        if self.closed_is_stale and job.x.closed:
-            self.end(job, "canceled")
+        if job.x.closed:  # what runs in it is canceled, whatever comes of it
             return "STALE"
         if outcome == "crashed":
             self._lost(job, "crashes")
@@ -288,8 +291,7 @@ class ReferenceCluster(Reference):
             self._set_aside(job)
             return
         if not front:
-            job.entered = (self.now, self._stamps)
-            self._stamps += 1
+            job.entered, self._stamp = self._stamp, self._stamp + 1
         queue = self.queues.setdefault((job.spec.priority, job.spec.class_), [])
         queue.insert(0 if front else len(queue), job)
         job.status, job.unmet = "queued", False
@@ -357,23 +359,36 @@ class ReferenceCluster(Reference):
     # -- the upkeep
 
     def _upkeep(self, away: int) -> None:
-        """What anybody's beat does now and then. After a time in which nobody did it, nobody is
-        reaped for one whole time-out: then it was Redis, or all of us, that was away."""
+        """What anybody's beat does now and then. After a time in which nobody did it, a restart of
+        Redis or a step back of its clock, nobody is reaped for one whole time-out: then it was
+        Redis, or all of us, that was away."""
         gap = self.now - self.upkept
         if 0 <= gap < self.upkeep_every:
             return
-        if gap < 0 or gap > away:
+        if gap < 0:
+            self._set_back(-gap)
+        if gap < 0 or gap > away or self.run_id != self._known_run:
             self.steady_since = self.now
+        self._known_run = self.run_id
         self.upkept = self.now
         silent = [node for node in self.nodes.values()
                   if node.beat is not None and self.now - node.beat > self.timeout]  # fmt: skip
         if self.now - self.steady_since > self.timeout:
             for node in sorted(silent, key=lambda node: (node.beat, node.id)):
                 self._reap(node)
+        self._done("")
         self._promote()
         self._bring_back()
         self._look_at_heads()
         self._done("")
+
+    def _set_back(self, by: int) -> None:
+        """The clock went back: nothing may count as heard of, or be due, that much too late."""
+        for node in self.nodes.values():
+            if node.beat is not None:
+                node.beat = min(node.beat, self.now)
+        for job in self.due:
+            self.due[job] -= by
 
     def _reap(self, node: Node) -> None:
         """A silent node's jobs move, the later the longer they have run, and only where another
@@ -412,9 +427,10 @@ def _first(queue: list[Job], passed: set[str]) -> list[Job]:
     return next(([job] for job in queue if job.id not in passed), [])
 
 
-def turn_of(claim: str) -> int:
-    """The number of an advance, which its claim id ends with."""
-    return int(claim.rpartition(".")[2] or 0)
+def turn_of(claim: str, incarnation: str) -> int | None:
+    """The number of an advance, which its claim id ends with; None if it is another incarnation's."""
+    head, _, number = claim.rpartition(".")
+    return int(number) if head == incarnation else None
 
 
 __all__ = ["Execution", "ReferenceCluster", "Token"]

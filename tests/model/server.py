@@ -23,24 +23,27 @@ from penstock.common.tied import tied
 CLOCK_KEY = "penstock:test:clock"
 
 #: lib/now.lua without the server's clock: the time is what the last request said
-FROZEN_NOW = f"local NOW_MS, NOW_US = tonumber(redis.call('GET', '{CLOCK_KEY}')), 0\n"
+FROZEN_NOW = f"""
+local NOW_MS, NOW_US = string.match(redis.call('GET', '{CLOCK_KEY}'), '(%d+) (%d+)')
+NOW_MS, NOW_US = tonumber(NOW_MS), tonumber(NOW_US)
+"""
 
 Command = tuple[Any, ...]
 
 
 class Server:
-    """`now` is the time, in ms, of the next request; `seen` is what `look`, a command that only
+    """`now` is the time of the next request, in ms and microseconds beyond; `seen` is what `look`, a command that only
     reads, said right after the last one."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader(encoding="utf-8", errors="replace")
-        self.now = 0
+        self.now = (0, 0)
         self.look: Command | None = None
         self.seen: Any = None
 
     def execute_command(self, *command: Any) -> Any:
         """Sets the time, runs the command, and looks, at once."""
-        commands: list[Command] = [("SET", CLOCK_KEY, self.now), command]
+        commands: list[Command] = [("SET", CLOCK_KEY, f"{self.now[0]} {self.now[1]}"), command]
         if self.look:
             commands.append(self.look)
         _, reply, *seen = self.ask(*commands)
