@@ -53,7 +53,8 @@ class Watch:
                 continue  # told again
             x, _, name = job.partition("-")
             status, closing = before[f"execution {x}"][:2]
-            assert not closing and status not in EXECUTION_ENDED, f"I11: {job} starts after its end"
+            assert not closing, f"I11: {job} starts while its execution closes"
+            assert status not in EXECUTION_ENDED, f"I11: {job} starts after its end"
             assert status != "paused", f"{job} starts in a pause"
             tags = self._spec(x, name).tags
             assert {*tags} <= {*self._tags[about["node"]]}, f"I10: {job} on {about['node']}"
@@ -104,7 +105,10 @@ def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     prefix = f"job {x}-"
     jobs = {label[len(prefix) :]: job for label, job in view.items() if label.startswith(prefix)}
     statuses = [job[0] for job in jobs.values()]
-    counts = [len(jobs), *(statuses.count(status) for status in ("finished", "failed", "canceled", "stopped"))]
+    counts = [
+        len(jobs),
+        *(statuses.count(status) for status in ("finished", "failed", "canceled", "stopped")),
+    ]
     assert [*map(str, counts)] == row[3:8], f"I1: {x} counts {row[3:8]}, and has {counts}"
     assert row[9] == str(statuses.count("started")), f"I1: {x} counts {row[9]} running: {statuses}"
     if row[0] in ("succeeded", "failed"):
@@ -142,5 +146,7 @@ def _check_places(view: View) -> None:
         elif row[0] == "started" and row[3]:
             leases = view.get(f"leases {row[3]}", [])
             lease = dict(zip(leases[::2], leases[1::2], strict=True)).get(id)
-            assert lease == f"{row[1]} {row[2]}", f"I7: {id} runs on {row[3]} without a lease: {lease}"
+            assert lease == f"{row[1]} {row[2]}", (
+                f"I7: {id} runs on {row[3]} without a lease: {lease}"
+            )
             assert f"{id}:{row[2]}" in wip, f"{id} runs, and RQ's tools do not see it"

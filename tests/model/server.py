@@ -48,7 +48,9 @@ class Server:
             commands.append(self.look)
         _, reply, *seen = self.ask(*commands)
         if isinstance(reply, hiredis.ReplyError):
-            raise (NoScriptError if str(reply).startswith("NOSCRIPT") else ResponseError)(str(reply))
+            raise (NoScriptError if str(reply).startswith("NOSCRIPT") else ResponseError)(
+                str(reply)
+            )
         if seen:
             self.seen = seen[0]
         return reply
@@ -79,9 +81,9 @@ class InProcess(Server):
 
     def ask(self, *commands: Command) -> list[Any]:
         replies = []
-        for command in commands:
-            if command[0] == "EVAL":
-                command = ("EVALSHA", self.load(command[1]), *command[2:])
+        for given in commands:
+            evals = given[0] == "EVAL"
+            command = ("EVALSHA", self.load(given[1]), *given[2:]) if evals else given
             self._reader.feed(self._run(*[_as_bytes(word) for word in command]))
             replies.append(self._reader.gets())
         return replies
