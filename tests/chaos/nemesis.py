@@ -51,6 +51,7 @@ class Nemesis:
         self.done: Counter[str] = Counter()
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._number = count()
+        self._looked = 0.0
 
     def strike(self) -> None:
         """One fault of a random kind."""
@@ -77,6 +78,7 @@ class Nemesis:
                 heapq.heappop(self._later)[2]()
             with suppress(redis.RedisError):  # Redis was away, and a connection is broken
                 self.load.keep_up()
+            self._stand_up()
             if time.monotonic() >= till:
                 return
             time.sleep(min(0.02, max(0.0, till - time.monotonic())))
@@ -85,12 +87,26 @@ class Nemesis:
         """Does at once all that was to be mended later."""
         while self._later:
             heapq.heappop(self._later)[2]()
+        self._looked = 0.0
+        self._stand_up()
+
+    def _stand_up(self) -> None:
+        """Starts again, as a service manager would, what ended because Redis was away as it began."""
+        if time.monotonic() - self._looked < 1.0:
+            return
+        self._looked = time.monotonic()
+        for node in self.healthy:
+            if node.supervisor.poll() is not None:
+                node.again()
+        if all(one.poll() is not None for one in self.lab.orchestrators):
+            self.lab.orchestrator()
 
     def take_node(self) -> Node | None:
-        """A healthy node to do harm to; at least one other stays. `give_back` when it is well."""
-        if len(self.healthy) < 2:
+        """A node that is up, to do harm to; at least one other stays. `give_back` when it is well."""
+        up = [node for node in self.healthy if node.is_up()]
+        if len(up) < 2:
             return None
-        node = self.random.choice(self.healthy)
+        node = self.random.choice(up)
         self.healthy.remove(node)
         return node
 
@@ -129,7 +145,7 @@ def kill_node(nemesis: Nemesis) -> None:
 
 def _start_again(nemesis: Nemesis, node: Node) -> None:
     node.again()
-    nemesis.later(2.0, lambda: nemesis.give_back(node))
+    nemesis.give_back(node)
 
 
 @fault("stop node", weight=2)

@@ -20,13 +20,13 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .checker import Violation, check, recoveries
+from .checker import Violation, check, delays, recoveries
 from .history import History, read, save
 from .lab import Lab
 
@@ -34,13 +34,15 @@ from .lab import Lab
 @dataclass(frozen=True)
 class Scenario:
     """`row` is the page's number (F01) or the mission row; `full` and `short` are the numbers of
-    injections to reach; `bound_s` is what 99 of 100 recoveries must keep (None: nothing to keep)."""
+    injections to reach; `bound_s` is what 99 of 100 recoveries must keep (None: nothing to keep),
+    `delays_s` the same for `delays` by name."""
 
     name: str
     row: str
     full: int
     short: int
     bound_s: float | None
+    delays_s: Mapping[str, float]
     body: Callable[[Run], None]
 
 
@@ -49,13 +51,19 @@ SCENARIOS: dict[str, Scenario] = {}
 
 
 def scenario(
-    name: str, *, row: str, full: int, short: int, bound_s: float | None = None
+    name: str,
+    *,
+    row: str,
+    full: int,
+    short: int,
+    bound_s: float | None = None,
+    delays_s: Mapping[str, float] | None = None,
 ) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
     """Registers a function as a scenario."""
 
     def register(body: Callable[[Run], None]) -> Callable[[Run], None]:
         assert name not in SCENARIOS, name
-        SCENARIOS[name] = Scenario(name, row, full, short, bound_s, body)
+        SCENARIOS[name] = Scenario(name, row, full, short, bound_s, delays_s or {}, body)
         return body
 
     return register
@@ -74,6 +82,7 @@ class Run:
     count: int = 0
     violations: list[Violation] = field(default_factory=list)
     recoveries_s: list[float] = field(default_factory=list)
+    delays_s: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     progress: Callable[[Run], None] = lambda _: None
@@ -130,7 +139,7 @@ class Run:
         finally:
             self.violations += [Violation("left", "", text) for text in lab.close()]
             history = read(lab.history)
-            slow = self._judge(history, timed)
+            slow = not failed and self._judge(history, timed)
             if failed or slow or len(self.violations) > before:
                 self._keep(lab, history)
             shutil.rmtree(folder, ignore_errors=True)
@@ -138,6 +147,8 @@ class Run:
     def _judge(self, history: History, timed: bool) -> bool:
         """Takes in what the history shows; was a recovery slower than the bound?"""
         self.violations += check(history, timed=timed)
+        for name, seconds in delays(history).items():
+            self.delays_s.setdefault(name, []).extend(seconds)
         found = [one for one in recoveries(history) if one.seconds is not None]
         self.recoveries_s += [one.seconds for one in found if one.seconds is not None]
         slowest = max(found, key=lambda one: one.seconds or 0, default=None)

@@ -253,3 +253,24 @@ def test_a_retried_fan_out_keeps_its_result_and_waits_for_its_upstream(cluster):
     assert found["status"] == "succeeded"
     assert found["jobs"]["f"]["result"]["job_count"] == 3
     assert found["result"]["aggregated_result"] == [1, 1, 3]
+
+
+def test_a_retry_opens_a_fan_out_again_whose_failed_children_did_not_matter(cluster):
+    service = Service(cluster.store, Settings())
+    jobs = [
+        {"id": "f", "type": "fan-out", "template": {"run": "m:f", "retry": 0},
+         "on_failure": "continue", "parameters": [{"name": "p", "values": [1]}]},
+        {"id": "z", "run": "m:z", "depends_on": ["f"], "retry": 0},
+    ]  # fmt: skip
+    id_ = service.submit(parse_workflow({"name": "w", "jobs": jobs}))
+    agenda = Agenda(cluster.store, Engine(cluster.store, 1000, "o"))
+    node = cluster.node()
+    agenda.tick()
+    for _ in range(2):
+        node.advance(bad(*node.claim(1)))
+    assert service.execution(id_)["status"] == "failed"
+    service.retry(id_, failed=True)
+    agenda.tick()
+    for _ in range(2):
+        node.advance(done(*node.claim(1)))
+    assert service.execution(id_)["status"] == "succeeded"

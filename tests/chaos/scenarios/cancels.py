@@ -13,7 +13,11 @@ from ..workflows import batch, chain, diamond, fan
 WIDTH = 16
 
 
-@scenario("cancel-race", row="F29", full=5000, short=60)
+#: Unstarted members of a batch are revoked within the first, running jobs are gone within the second.
+PROMISED_S = {"revoked": 0.1, "gone": 1.0}
+
+
+@scenario("cancel-race", row="F29", full=5000, short=60, delays_s=PROMISED_S)
 def cancel_race(run: Run) -> None:
     """Executions of every shape, each canceled after a random time: as it is submitted, compiled,
     claimed, run, settled, expanded, retried, or when it has just ended."""

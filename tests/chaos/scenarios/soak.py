@@ -33,7 +33,8 @@ def soak(run: Run) -> None:
                 nemesis.strike()
             nemesis.turn(run.random.uniform(0, 1.0))
         nemesis.mend()
-        nemesis.mend()  # a node that was started again is given back
+        nemesis.turn(2.0)
+        nemesis.mend()  # what the first brought about
         lab.finish(timeout_s=300)
     run.note(f"{load.submitted} jobs")
     run.note(", ".join(f"{number} {kind}" for kind, number in sorted(nemesis.done.items())))

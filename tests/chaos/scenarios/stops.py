@@ -18,7 +18,7 @@ from ..workflows import batch
 from .kills import until_recovered
 
 
-@scenario("stop-node", row="F05", full=200, short=4)
+@scenario("stop-node", row="F05", full=200, short=4, delays_s={"stale": 1.0})
 def stop_node(run: Run) -> None:
     """Half of the nodes at a time. With some, results are on their way when they are stopped,
     and settle late; with others, jobs are in the middle of their run, and must go."""

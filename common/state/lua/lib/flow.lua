@@ -65,7 +65,10 @@ end
 group_child_ended = function(job, status)
   local key = K.group(job.execution, job.group)
   redis.call('HINCRBY', key, 'settled', 1)
-  if status ~= 'finished' and job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', 1) end
+  if status ~= 'finished' then
+    redis.call('HINCRBY', key, 'unfinished', 1)
+    if job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', 1) end
+  end
   F.push('group', job.execution, job.group)
 end
 
@@ -182,12 +185,13 @@ end
 local function undo_child(job)
   local key = K.group(job.execution, job.group)
   redis.call('HINCRBY', key, 'settled', -1)
+  redis.call('HINCRBY', key, 'unfinished', -1)
   if job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', -1) end
 end
 -- A fan-out that ended well in spite of failed children opens again with them.
 local function must_open_again(job)
   return job.kind == 'fan-out' and job.status == 'finished'
-    and tonumber(redis.call('HGET', K.group(job.execution, job.job), 'bad') or 0) > 0
+    and tonumber(redis.call('HGET', K.group(job.execution, job.job), 'unfinished') or 0) > 0
 end
 -- `waits` is out of reach until the second pass has counted it anew.
 local NOT_COUNTED = 1000000

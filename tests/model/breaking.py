@@ -1,0 +1,91 @@
+"""The product broken on purpose, one promise at a time: whoever checks it must notice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.common.state.scripts import Limits, Scripts
+
+#: what is broken -> (text of the scripts, what stands in its place)
+BREAKS: dict[str, tuple[str, str]] = {
+    "any token of a job that runs settles it": (
+        "job.status == 'started' and job.attempt == attempt and job.claim == claim",
+        "job.status == 'started'",
+    ),
+    "a settle does not look at its token": (
+        "if not J.holds(job, attempt, claim) then\n    event('settle_stale'",
+        "if not job then\n    event('settle_stale'",
+    ),
+    "a claim does not see that the execution is closed": (
+        "  if X.closed(x) then\n    remove(r)",
+        "  if false then\n    remove(r)",
+    ),
+    "a job that is told of an upstream's end need not wait": (
+        "if job and job.status == 'deferred' then\n      if not ok",
+        "if job then\n      if not ok",
+    ),
+    "a fan-out may end twice": (
+        "or source.status ~= 'started' then return end",
+        "then return end",
+    ),
+    "an advance that is sent again is done again": (
+        "if known and n.claim == claim_id then",
+        "if false then",
+    ),
+    "an advance that comes late claims": (
+        "local late = known and turn(claim_id) < turn(n.claim)",
+        "local late = false",
+    ),
+    "nobody waits after an outage": (
+        "NOW_MS - beat > timeout_ms and NOW_MS - since > timeout_ms",
+        "NOW_MS - beat > timeout_ms",
+    ),
+    "no patience": (
+        "if F.touched > STEP_LIMIT or silent < patience_ms(n.timeout_ms, beat - job.since)",
+        "if F.touched > STEP_LIMIT",
+    ),
+    "chunks are not counted": ("if number < expected then return 'DONE' end", ""),
+    "a chunk may come before the one before it": (
+        "if number > expected then return 'AHEAD' end",
+        "",
+    ),
+    "an upstream that failed does not matter": ("      F.skip(job, name)\n    elseif", "    elseif"),
+    "an answer on its way is no lease": (" or claim == n.claim then\n", " then\n"),
+    "a job handed back has lost an attempt": ("'handed back', 'attempt', attempt - 1", "'handed back'"),
+    "tags do not matter": ("if not n.tags[tag] then return false end", ""),
+    "parallelism is not kept": ("if x.admitted >= x.parallelism then", "if false then"),
+    "poison is never given up": ("if times >= limit then", "if false then"),
+    "a pause is no pause": ("elseif x.status == 'paused' then\n    remove(r)", "elseif false then\n    remove(r)"),
+    "what is left over is forgotten": ("    redis.call('SADD', K.outboxes(), rest[2])\n", ""),
+    "a retry begins before the end was told": (
+        "redis.call('RPUSH', K.outbox(x_id), 'reset ' .. x_id .. ' 0')",
+        "redis.call('LPUSH', K.outbox(x_id), 'reset ' .. x_id .. ' 0')",
+    ),
+}  # fmt: skip
+
+
+class BrokenScripts(Scripts):
+    """The scripts with some text replaced, wherever it stands; `used` says whether it did."""
+
+    def __init__(self, limits: Limits, replace: Mapping[str, str], breaks: Mapping[str, str]) -> None:
+        super().__init__(limits, replace)
+        self.used: set[str] = set()
+        self._breaks = breaks
+
+    def _text(self, name: str) -> str:
+        text = super()._text(name)
+        for old, new in self._breaks.items():
+            if old in text:
+                self.used.add(old)
+                text = text.replace(old, new)
+        return text
+
+    def check(self) -> None:
+        """Each text is somewhere in the scripts."""
+        unknown: set[Any] = set(self._breaks) - {old for name in self for old in self._found(name)}
+        assert not unknown, f"no script has this text any more: {unknown}"
+
+    def _found(self, name: str) -> set[str]:
+        self._text(name)
+        return self.used
