@@ -119,6 +119,8 @@ def describe(error: Exception) -> tuple[int, str]:
         return error.exit_code, error.format_message()
     if _is_connection_error(error):
         return NO_REDIS, f"Redis does not answer: {error}; is its URL right, and does it run?"
+    if why := _why_refused(error):
+        return NO_REDIS, why
     if isinstance(error, OSError):
         return FAILED, str(error)
     return FAILED, f"{type(error).__name__}: {error}"
@@ -128,6 +130,15 @@ def _is_connection_error(error: Exception) -> bool:
     """Whether Redis could not be reached, without importing redis to find out."""
     redis = sys.modules.get("redis.exceptions")
     return redis is not None and isinstance(error, redis.ConnectionError | redis.TimeoutError)
+
+
+def _why_refused(error: Exception) -> str:
+    """Why Redis refused to write, as `why_refused`, without importing redis to find out."""
+    if "redis.exceptions" not in sys.modules:
+        return ""
+    from ...common.state.connection import why_refused
+
+    return why_refused(error)
 
 
 def _as_json(error: Exception, code: int, message: str) -> dict[str, Any]:

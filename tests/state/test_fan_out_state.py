@@ -114,6 +114,24 @@ def test_a_control_job_is_settled_under_its_token(cluster):
     assert cluster.store.start_control(EXECUTION_ID, "best", "o1.2", "o1") is None
 
 
+def test_a_control_job_taken_twice_under_one_claim_has_one_attempt(cluster):
+    open_fan_out(cluster, 0)
+    first = cluster.store.start_control(EXECUTION_ID, "best", "o1.1", "o1")
+    assert cluster.store.start_control(EXECUTION_ID, "best", "o1.1", "o1") == first
+    started = [row for row in cluster.events("job_started") if row["job"] == "best"]
+    assert len(started) == 1
+
+
+def test_a_fan_out_that_cannot_open_again_ends_its_children(cluster):
+    open_fan_out(cluster, 2, window=1)
+    add(cluster, 0, 0, 2, last=True)
+    cluster.store.control(EXECUTION_ID, "cancel")
+    assert cluster.store.retry(EXECUTION_ID) == "RUNNING"
+    assert cluster.statuses("src", "src_0", "src_1") == ["deferred"] * 3
+    assert cluster.store.fail_control(EXECUTION_ID, "src", '{"type": "E"}') == "OK"
+    assert cluster.statuses("src", "src_0", "src_1") == ["failed", "canceled", "canceled"]
+
+
 def test_a_custom_fan_in_is_handed_to_the_workers_once(cluster):
     open_fan_out(cluster, 0)
     assert cluster.store.enqueue_control(EXECUTION_ID, "best", "[1]") == "OK"

@@ -133,6 +133,43 @@ def test_with_every_node_cut_off_none_moves(cluster):
     assert cluster.statuses("a") == ["started"]
 
 
+def test_nodes_that_were_all_cut_off_may_come_back_one_after_the_other(cluster):  # Q5
+    cluster.submit(new_job("a"), new_job("b"))
+    first, second, third = (cluster.node(name) for name in ("first", "second", "third"))
+    (a,), (b,) = second.claim(1), third.claim(1)
+    for _ in range(10):
+        cluster.pass_time(1)
+        cluster.store.upkeep()
+    cluster.keep_alive(first, seconds=2)
+    second.beat(a.token)
+    assert cluster.statuses("a", "b") == ["started", "started"]
+    for _ in range(3):
+        cluster.pass_time(1)
+        first.beat()
+        second.beat(a.token)
+    assert cluster.statuses("a", "b") == ["started", "queued"], "the third did not come back"
+    assert third.beat(b.token).stale == [b.token]
+
+
+def test_registering_again_keeps_the_messages(cluster):  # a lost reply is asked for again
+    node = cluster.node()
+    cluster.store.drain("n1")
+    assert node.register() == "OK"
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [b"drain"]
+    assert len(cluster.events("node_registered")) == 1
+    Node(cluster.store, "n1", "reborn").register()
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == []
+
+
+def test_waiting_twice_is_told_once(cluster):
+    cluster.submit(new_job("a"))
+    node = cluster.node()
+    (job,) = node.claim(1)
+    for waiting in (True, True, False, False):
+        assert cluster.store.wait("n1", "n1inc", job.token, waiting) == "OK"
+    assert len(cluster.events("job_waits")) == len(cluster.events("job_goes_on")) == 1
+
+
 def test_nobody_reaps_for_a_time_out_after_all_were_away(cluster):
     cluster.submit(new_job("a"))
     one, two = cluster.node("one"), cluster.node("two")

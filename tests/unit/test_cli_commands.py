@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from penstock.common.errors import (
     Conflict,
@@ -190,6 +191,16 @@ def test_errors_are_one_message_and_an_exit_code(
     assert got == code
     assert json.loads(out)["error"]["exit_code"] == code
     assert "Traceback" in penstock("submit", "f.yaml", "--debug")[2]
+
+
+def test_a_redis_that_refuses_to_write_is_no_fault_of_ours(
+    penstock: Said, service: FakeService
+) -> None:
+    service.fault = OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
+    code, _, err = penstock("submit", "f.yaml")
+    assert code == 6
+    assert "raise maxmemory" in err
+    assert "report" not in err
 
 
 def test_all_faults_of_a_file_are_told_and_nothing_is_started(  # W3

@@ -26,7 +26,7 @@ local function is_news(claim)
 end
 
 redis.call('PEXPIRE', K.node(id), 2 * n.timeout_ms)
-redis.call('ZADD', K.nodes(), NOW_MS, id)
+N.heard(id)
 do
   local used, leases = {}, redis.call('HGETALL', K.node_leases(id))
   for i = 1, #leases, 2 do

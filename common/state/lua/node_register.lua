@@ -27,7 +27,7 @@ redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname',
 if #jobs == 0 or other then redis.call('HDEL', K.node(id), 'used', 'claim', 'verdicts') end
 redis.call('HDEL', K.node(id), 'reserved')
 redis.call('PEXPIRE', K.node(id), 2 * tonumber(ARGV[7]))
-redis.call('ZADD', K.nodes(), NOW_MS, id)
+N.heard(id)
 if n.incarnation ~= incarnation then
   event('node_registered', 'node', id, 'incarnation', incarnation, 'capabilities', ARGV[4])
 end

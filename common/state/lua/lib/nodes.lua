@@ -53,6 +53,15 @@ function N.drop_lease(n, job_id, claim)
   A.add(n.used, A.parse(needs), -1)
   n.dirty = true
 end
+-- A node is heard. The first one after a time in which none was gives the others a time-out
+-- to come back as well: then it was the network between them and Redis that was away.
+function N.heard(id)
+  local last = redis.call('ZREVRANGE', K.nodes(), 0, 0, 'WITHSCORES')
+  if last[1] and NOW_MS - tonumber(last[2]) > N.get(last[1]).timeout_ms then
+    redis.call('HSET', K.maintenance(), 'steady_since', NOW_MS)
+  end
+  redis.call('ZADD', K.nodes(), NOW_MS, id)
+end
 -- After a time in which nobody could beat, all count as alive for one time-out.
 function N.alive_ids()
   if not N.alive then
