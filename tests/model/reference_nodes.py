@@ -262,7 +262,7 @@ class ReferenceCluster(Reference):
 
     def _drop_lease(self, node: Node, token: Token) -> None:
         lease = node.leases.get(token[0])
-        if lease and lease.claim == token[2]:
+        if lease and (lease.attempt, lease.claim) == token[1:]:
             del node.leases[token[0]]
             node.taken.pop((token[0], token[2]), None)
 
