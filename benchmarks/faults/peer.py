@@ -38,6 +38,16 @@ def _dispatch(command: bytes) -> Matching:
     return lambda request: request[0].upper() == b"EVALSHA" and command in request[4:5]
 
 
+def _chord_counts(request: list[bytes]) -> bool:
+    """Celery's script for a part of a chord that is done."""
+    return request[0].upper() == b"EVALSHA" and request[3:4] != [] and request[3].endswith(b".j")
+
+
+def _barrier_counts(request: list[bytes]) -> bool:
+    """Dramatiq's barrier of a group: a key that is a UUID, set to how many are left."""
+    return request[0].upper() == b"SET" and len(request[1]) == 36 and request[2].isdigit()
+
+
 #: By system: the requests whose replies are worth losing.
 LOSSY = {
     "rq": (
@@ -51,6 +61,7 @@ LOSSY = {
         Lossy("claim", "worker", _command(b"BRPOP"), bool),
         Lossy("complete", "worker", _command(b"SETEX", b"celery-task-meta")),
         Lossy("acknowledge", "worker", _command(b"ZREM", b"unacked_index")),
+        Lossy("count", "worker", _chord_counts),
     ),
     "dramatiq": (
         Lossy("enqueue", "client", _dispatch(b"enqueue")),
@@ -58,6 +69,7 @@ LOSSY = {
         Lossy("claim", "worker", _dispatch(b"fetch"), bool),
         Lossy("complete", "worker", _command(b"LPUSH", b"dramatiq-results")),
         Lossy("acknowledge", "worker", _dispatch(b"ack")),
+        Lossy("count", "worker", _barrier_counts),
     ),
 }
 READERS = {"rq": witness.of_rq, "celery": witness.of_celery, "dramatiq": witness.of_dramatiq}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ class Run:
     notes: list[str] = field(default_factory=list)
     #: how often the caller got an error, by kind of request
     refused: dict[str, int] = field(default_factory=dict)
+    #: how many replies were lost, by kind of request
+    losses: Counter[str] = field(default_factory=Counter)
 
     def hit(self, fault: Record) -> None:
         """An injection was made."""
@@ -146,6 +149,8 @@ def lost_reply(run: Run) -> None:
     workers = [system.worker() for _ in range(2)]
     system.await_workers(workers)
     for kind in system.lossy:
+        if kind.kind == "count":
+            continue
         system.label, system.way = kind.kind, kind.way
         for number in range(run.injections):
             if not _lose(run, kind, lambda: system.submit("job", 0.05)):
@@ -159,12 +164,12 @@ def lost_reply(run: Run) -> None:
 
 
 def fan_in(run: Run) -> None:
-    """Eight jobs and a merge that waits for all of them; meanwhile the reply to the end of one of
-    them is lost."""
+    """Eight jobs and a merge that waits for all of them; meanwhile the reply is lost to the request
+    that stores the result of one of them, or that counts it as done."""
     system = run.system
     workers = [system.worker() for _ in range(4)]
     system.await_workers(workers)
-    kinds = [kind for kind in system.lossy if kind.kind in ("complete", "acknowledge")]
+    kinds = [kind for kind in system.lossy if kind.kind in ("complete", "count")]
     for number in range(run.injections):
         kind = kinds[number % len(kinds)]
         system.label = kind.kind
@@ -196,6 +201,7 @@ def _lose(run: Run, kind: Lossy, submit: Callable[[], object], again: bool = Tru
         relay.normal()
     if swallowed:
         run.hit(system.fault(f"lose reply to {kind.kind}", kind.side, []))
+        run.losses[kind.kind] += 1
     return bool(swallowed)
 
 
@@ -257,7 +263,7 @@ SCENARIOS: dict[str, tuple[Callable[[Run], None], int, bool]] = {
     "kill-worker": (kill_worker, 10, False),
     "stopped-worker": (stopped_worker, 12, False),
     "lost-reply": (lost_reply, 10, True),
-    "fan-in": (fan_in, 12, True),
+    "fan-in": (fan_in, 16, True),
 }
 
 __all__ = ["SCENARIOS", "Run", "as_hit"]

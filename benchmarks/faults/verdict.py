@@ -52,9 +52,12 @@ def figures(run: Run, history: History) -> dict[str, Any]:
         found = {"gone": left["gone"], "open": left["open"], "failed": left["failed"]}
         found |= {"committed twice": twice, "ran twice": ran_twice, "early": early, "dependents run twice": again}
         refused = {label: number for label, number in run.refused.items() if number}
-        out["refused_by_kind"] = refused
         out["by_kind"] = {
             label: {
+                "losses": run.losses[label],
+                "refused": refused.get(label, 0),
+            }
+            | {
                 what: number
                 for what, keys in found.items()
                 if (number := sum(system.labels[key[0]] == label for key in keys))
