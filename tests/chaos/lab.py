@@ -123,6 +123,12 @@ class Lab:
         self.orchestrators.append(process)
         return process
 
+    def orchestrator_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Waits until an orchestrator has begun its work."""
+        number = self.machines.started.index(process)
+        (log,) = self.folder.glob(f"{number}-*.log")
+        until(lambda: "orchestrator_started" in log.read_text(), 60.0, "an orchestrator starts")
+
     def node(
         self,
         name: str,

@@ -18,12 +18,12 @@ class Load:
         self.submitted = 0
         self._prepared = [lab.prepare(workflow) for workflow in workflows]
         self._turn = count()
-        self._open: list[str] = []
+        self.open: list[str] = []
 
     def keep_up(self) -> None:
         """Submits what is missing."""
-        self._open = self.lab.open_executions(self._open)
-        while len(self._open) < self.ahead:
+        self.open = self.lab.open_executions(self.open)
+        while len(self.open) < self.ahead:
             prepared = self._prepared[next(self._turn) % len(self._prepared)]
-            self._open.append(self.lab.submit(prepared))
+            self.open.append(self.lab.submit(prepared))
             self.submitted += len(prepared.jobs)

@@ -64,6 +64,11 @@ class Node:
                     return pid
         return 0
 
+    def is_up(self) -> bool:
+        """Does its daemon run, and is it registered?"""
+        ended = self.supervisor.poll() is not None
+        return not ended and self._find_daemon() != 0 and bool(self.registered())
+
     def slots(self) -> list[int]:
         """The slots that run now."""
         return [pid for pid in children(self.daemon) if is_alive(pid)]

@@ -19,8 +19,8 @@ from penstock.common.state.connection import connect
 
 from .history import Journal, Record
 
-#: Why a job was queued again, in our words.
-_WHY = {"crashes": "crashed", "losses": "lost", "handed back": "handed_back"}
+#: Why a job was queued again, in our words; all else (a claim that never arrived) is a loss.
+_WHY = {"crashes": "crashed", "handed back": "handed_back"}
 _PAGE = 2000
 #: Between two looks, milliseconds: the stream itself says when something comes.
 _BLOCK_MS = 200
@@ -131,7 +131,7 @@ def _of_job(kind: str, event: dict[str, str]) -> Record | None:
     if kind in ("failed", "canceled", "stopped"):
         return {"what": "ended", **where, "status": kind}
     if kind == "requeued":
-        return {"what": _WHY.get(event["why"], event["why"]), **where}
+        return {"what": _WHY.get(event["why"], "lost"), **where}
     words = {"scheduled": "retrying", "deferred": "reset", "queued": "queued"}
     return {"what": words[kind], **where} if kind in words else None
 

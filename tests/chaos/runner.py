@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import json
+import math
 import pkgutil
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,9 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from penstock.common.tied import tied
+
 from . import scenarios
 from .scenario import SCENARIOS, Run, Scenario
 
+Result = dict[str, Any]
+TIMES = ("p50_s", "p99_s", "max_s")
 HEADER = ("scenario", "row", "injections", "violations", "p50", "p99", "max", "bound", "notes")
 
 
@@ -38,16 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{one.name:36} {one.row:6} {one.full:>7} {one.short:>5}")
         return 0
     arguments.keep.mkdir(parents=True, exist_ok=True)
-    print(f"seed {arguments.seed}", flush=True)
-    share_s = 60 * arguments.minutes / len(chosen) if arguments.minutes else None
-    runs = [run_one(one, arguments, share_s) for one in chosen]
-    print()
-    print(table(runs))
-    for run in runs:
-        show_violations(run)
+    share_s = 60 * arguments.minutes * arguments.jobs / len(chosen) if arguments.minutes else None
+    if arguments.jobs > 1 and len(chosen) > 1:
+        print(f"seed {arguments.seed}", flush=True)
+        results = side_by_side(chosen, arguments, share_s)
+    else:
+        if len(chosen) > 1:
+            print(f"seed {arguments.seed}", flush=True)
+        results = [run_one(one, arguments, share_s) for one in chosen]
+    if not arguments.quiet:
+        print()
+        print(table(results))
+        for result in results:
+            show_violations(result)
     if arguments.json:
-        arguments.json.write_text(json.dumps([as_json(run) for run in runs], indent=1) + "\n")
-    return int(not all(passed(run) for run in runs))
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    return int(not all(result["passed"] for result in results))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -64,6 +75,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=Path(tempfile.gettempdir()) / "penstock-chaos",
         help="where histories of failed scenarios are kept",
     )
+    parser.add_argument("--jobs", type=int, default=1, help="scenarios at a time")
+    parser.add_argument("--quiet", action="store_true", help="one line a scenario, no table")
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     return parser.parse_args(argv)
 
@@ -76,7 +89,7 @@ def choose(only: str) -> list[Scenario]:
     return [SCENARIOS[name] for name in names] if names else list(SCENARIOS.values())
 
 
-def run_one(one: Scenario, arguments: argparse.Namespace, share_s: float | None) -> Run:
+def run_one(one: Scenario, arguments: argparse.Namespace, share_s: float | None) -> Result:
     """Runs a scenario; an error of its own counts as a violation."""
     run = Run(
         one,
@@ -93,10 +106,45 @@ def run_one(one: Scenario, arguments: argparse.Namespace, share_s: float | None)
     except Exception as error:
         traceback.print_exc()
         run.violated("error", f"{type(error).__name__}: {error}")
-    run.took_s = time.monotonic() - began
     _clear_line()
-    print(line(run), flush=True)
-    return run
+    result = judged(run, time.monotonic() - began)
+    print(line(result), flush=True)
+    return result
+
+
+def side_by_side(
+    chosen: Sequence[Scenario], arguments: argparse.Namespace, share_s: float | None
+) -> list[Result]:
+    """Runs scenarios in processes of their own, `--jobs` at a time; most of them wait a lot."""
+    with tempfile.TemporaryDirectory(prefix="chaos-run-") as folder:
+        waiting, running = list(chosen), []
+        while waiting or running:
+            while waiting and len(running) < arguments.jobs:
+                running.append(_start(waiting.pop(0), arguments, share_s, Path(folder)))
+            running = [process for process in running if process.poll() is None]
+            time.sleep(0.05)
+        return [_read_result(one, Path(folder), arguments) for one in chosen]
+
+
+def _start(
+    one: Scenario, arguments: argparse.Namespace, share_s: float | None, folder: Path
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "chaos", "--quiet", "--only", one.name]
+    command += ["--seed", str(arguments.seed), "--keep", str(arguments.keep)]
+    command += ["--json", str(folder / f"{one.name}.json")]
+    command += ["--short"] if arguments.short else []
+    command += ["--minutes", str(share_s / 60)] if share_s else []
+    return subprocess.Popen(tied(command))
+
+
+def _read_result(one: Scenario, folder: Path, arguments: argparse.Namespace) -> Result:
+    path = folder / f"{one.name}.json"
+    if path.exists():
+        (result,) = json.loads(path.read_text())
+        return result
+    run = Run(one, one.full, arguments.seed, arguments.short, arguments.keep)
+    run.violated("error", "its process died")
+    return judged(run, 0.0)
 
 
 def _progress() -> Any:
@@ -117,83 +165,9 @@ def _clear_line() -> None:
         print("\r\033[K", end="")
 
 
-def passed(run: Run) -> bool:
-    """No violation, the bound kept, and (unless time was up) the number reached."""
-    in_time = run.deadline != float("inf") or run.count >= run.target
-    return not run.violations and in_time and keeps_bound(run)
-
-
-def keeps_bound(run: Run) -> bool:
-    """p99 keeps it; in the short form, where N is small and the machine CI's, p50."""
-    bound = run.scenario.bound_s
-    if bound is None or not run.recoveries_s:
-        return True
-    return quantile(run.recoveries_s, 0.5 if run.short else 0.99) <= bound
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of them do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * share // 1).__int__() - 1)]
-
-
-def row(run: Run) -> tuple[str, ...]:
-    """One line of the table."""
-    times = ["-"] * 3
-    if run.recoveries_s:
-        figures = (0.5, 0.99, 1.0)
-        times = [f"{quantile(run.recoveries_s, share):.3f}" for share in figures]
-    bound = run.scenario.bound_s
-    notes = [f"{len(run.recoveries_s)} recoveries"] if run.recoveries_s else []
-    notes += run.notes
-    if run.count and not run.violations:
-        notes.append(f"rate < {3 / run.count:.2g}")
-    return (
-        run.scenario.name,
-        run.scenario.row,
-        f"{run.count}/{run.target}",
-        str(len(run.violations)),
-        *times,
-        "-" if bound is None else f"{bound:g}{'' if keeps_bound(run) else ' MISSED'}",
-        "; ".join(notes),
-    )
-
-
-def line(run: Run) -> str:
-    """What is printed when a scenario is done."""
-    cells = dict(zip(HEADER, row(run), strict=True))
-    verdict = "ok  " if passed(run) else "FAIL"
-    return (
-        f"{verdict} {run.scenario.name} {cells['injections']} in {run.took_s:.0f} s, "
-        f"{cells['violations']} violations, recovery p50 {cells['p50']} p99 {cells['p99']} "
-        f"max {cells['max']} s"
-    )
-
-
-def table(runs: Sequence[Run]) -> str:
-    """All of them; times are seconds."""
-    rows = [HEADER, *(row(run) for run in runs)]
-    widths = [max(len(cells[i]) for cells in rows) for i in range(len(HEADER))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in rows
-    ]
-    return "\n".join(lines)
-
-
-def show_violations(run: Run, most: int = 5) -> None:
-    """The first of them, and where the history is."""
-    for violation in run.violations[:most]:
-        print(f"\n{run.scenario.name} (seed {run.seed}): {violation}")
-    if len(run.violations) > most:
-        print(f"... and {len(run.violations) - most} more")
-    for place in run.kept:
-        print(f"history and logs: {place}")
-
-
-def as_json(run: Run) -> dict[str, Any]:
-    """The figures of one run."""
-    out: dict[str, Any] = {
+def judged(run: Run, took_s: float) -> Result:
+    """All that a run has shown, as JSON."""
+    out: Result = {
         "scenario": run.scenario.name,
         "row": run.scenario.row,
         "seed": run.seed,
@@ -202,11 +176,91 @@ def as_json(run: Run) -> dict[str, Any]:
         "violations": [str(one) for one in run.violations],
         "recoveries": len(run.recoveries_s),
         "bound_s": run.scenario.bound_s,
-        "passed": passed(run),
-        "notes": run.notes,
-        "took_s": round(run.took_s, 1),
+        "kept_bounds": keeps_bounds(run),
+        "notes": [*told_delays(run), *run.notes],
+        "kept": [str(path) for path in run.kept],
+        "took_s": round(took_s, 1),
     }
-    with contextlib.suppress(IndexError):
+    if run.recoveries_s:
         for name, share in (("p50_s", 0.5), ("p99_s", 0.99), ("max_s", 1.0)):
             out[name] = round(quantile(run.recoveries_s, share), 4)
+    reached = run.deadline != float("inf") or run.count >= run.target
+    out["passed"] = not run.violations and reached and out["kept_bounds"]
     return out
+
+
+def keeps_bounds(run: Run) -> bool:
+    """p99 keeps them; in the short form, where N is small and the machine CI's, p50."""
+    bounds = [(run.recoveries_s, run.scenario.bound_s)]
+    bounds += [(run.delays_s.get(name, []), most) for name, most in run.scenario.delays_s.items()]
+    share = 0.5 if run.short else 0.99
+    return all(
+        quantile(values, share) <= bound for values, bound in bounds if values and bound is not None
+    )
+
+
+def told_delays(run: Run) -> list[str]:
+    """Those that the scenario bounds, for the notes."""
+    out = []
+    for name, bound in run.scenario.delays_s.items():
+        if values := run.delays_s.get(name, []):
+            p99 = quantile(values, 0.99)
+            figures = f"p99 {p99:.3f} max {max(values):.3f} of {len(values)}"
+            out.append(f"{name} {figures} (bound {bound:g})")
+    return out
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of them do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
+
+
+def row(result: Result) -> tuple[str, ...]:
+    """One line of the table."""
+    times = [f"{result[name]:.3f}" if name in result else "-" for name in TIMES]
+    notes = [f"{result['recoveries']} recoveries"] if result["recoveries"] else []
+    notes += result["notes"]
+    if result["injections"] and not result["violations"]:
+        notes.append(f"rate < {3 / result['injections']:.2g}")
+    bound = "-" if result["bound_s"] is None else f"{result['bound_s']:g}"
+    return (
+        result["scenario"],
+        result["row"],
+        f"{result['injections']}/{result['target']}",
+        str(len(result["violations"])),
+        *times,
+        bound if result["kept_bounds"] else f"{bound} MISSED",
+        "; ".join(notes),
+    )
+
+
+def line(result: Result) -> str:
+    """What is printed when a scenario is done."""
+    cells = dict(zip(HEADER, row(result), strict=True))
+    times = f"recovery p50 {cells['p50']} p99 {cells['p99']} max {cells['max']} s"
+    return (
+        f"{'ok  ' if result['passed'] else 'FAIL'} {cells['scenario']} {cells['injections']} "
+        f"in {result['took_s']:.0f} s, {cells['violations']} violations, {times}"
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """All of them; times are seconds."""
+    rows = [HEADER, *(row(result) for result in results)]
+    widths = [max(len(cells[i]) for cells in rows) for i in range(len(HEADER))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in rows
+    ]
+    return "\n".join(lines)
+
+
+def show_violations(result: Result, most: int = 5) -> None:
+    """The first of them, and where the history is."""
+    for violation in result["violations"][:most]:
+        print(f"\n{result['scenario']} (seed {result['seed']}): {violation}")
+    if len(result["violations"]) > most:
+        print(f"... and {len(result['violations']) - most} more")
+    for place in result["kept"]:
+        print(f"history and logs: {place}")

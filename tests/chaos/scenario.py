@@ -20,13 +20,13 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .checker import Violation, check, recoveries
+from .checker import Violation, check, delays, recoveries
 from .history import History, read, save
 from .lab import Lab
 
@@ -34,13 +34,15 @@ from .lab import Lab
 @dataclass(frozen=True)
 class Scenario:
     """`row` is the page's number (F01) or the mission row; `full` and `short` are the numbers of
-    injections to reach; `bound_s` is what 99 of 100 recoveries must keep (None: nothing to keep)."""
+    injections to reach; `bound_s` is what 99 of 100 recoveries must keep (None: nothing to keep),
+    `delays_s` the same for `delays` by name."""
 
     name: str
     row: str
     full: int
     short: int
     bound_s: float | None
+    delays_s: Mapping[str, float]
     body: Callable[[Run], None]
 
 
@@ -49,13 +51,19 @@ SCENARIOS: dict[str, Scenario] = {}
 
 
 def scenario(
-    name: str, *, row: str, full: int, short: int, bound_s: float | None = None
+    name: str,
+    *,
+    row: str,
+    full: int,
+    short: int,
+    bound_s: float | None = None,
+    delays_s: Mapping[str, float] | None = None,
 ) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
     """Registers a function as a scenario."""
 
     def register(body: Callable[[Run], None]) -> Callable[[Run], None]:
         assert name not in SCENARIOS, name
-        SCENARIOS[name] = Scenario(name, row, full, short, bound_s, body)
+        SCENARIOS[name] = Scenario(name, row, full, short, bound_s, delays_s or {}, body)
         return body
 
     return register
@@ -74,9 +82,9 @@ class Run:
     count: int = 0
     violations: list[Violation] = field(default_factory=list)
     recoveries_s: list[float] = field(default_factory=list)
+    delays_s: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
-    took_s: float = 0.0
     progress: Callable[[Run], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -109,11 +117,11 @@ class Run:
         self.violations.append(Violation(invariant, job, text))
 
     @contextmanager
-    def lab(self, **options: Any) -> Iterator[Lab]:
+    def lab(self, *, timed: bool = True, **options: Any) -> Iterator[Lab]:
         """A cluster of its own, empty; afterwards ended, checked and removed.
 
-        `options` are those of `Lab`. On a violation, or an error of the scenario, the history and
-        the logs of all processes are kept.
+        `timed` is that of `check`, `options` are those of `Lab`. On a violation, a recovery over the bound, or an error of the
+        scenario, the history and the logs of all processes are kept.
         """
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         lab = Lab(folder, scenario=self.scenario.name, **options)
@@ -126,14 +134,23 @@ class Run:
         finally:
             self.violations += [Violation("left", "", text) for text in lab.close()]
             history = read(lab.history)
-            self._judge(history)
-            if failed or len(self.violations) > before:
+            slow = not failed and self._judge(history, timed)
+            if failed or slow or len(self.violations) > before:
                 self._keep(lab, history)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _judge(self, history: History) -> None:
-        self.violations += check(history)
-        self.recoveries_s += [one.seconds for one in recoveries(history) if one.seconds is not None]
+    def _judge(self, history: History, timed: bool) -> bool:
+        """Takes in what the history shows; was a recovery slower than the bound?"""
+        self.violations += check(history, timed=timed)
+        for name, seconds in delays(history).items():
+            self.delays_s.setdefault(name, []).extend(seconds)
+        found = [one for one in recoveries(history) if one.seconds is not None]
+        self.recoveries_s += [one.seconds for one in found if one.seconds is not None]
+        slowest = max(found, key=lambda one: one.seconds or 0, default=None)
+        if slowest is None or (slowest.seconds or 0) <= (self.scenario.bound_s or float("inf")):
+            return False
+        self.note(f"slowest {slowest.execution}/{slowest.job}")
+        return True
 
     def _keep(self, lab: Lab, history: History) -> None:
         place = self.keep / f"{self.scenario.name}-{self.seed}-{len(self.kept)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.checker import check, recoveries
+from chaos.checker import check, delays, recoveries
 from chaos.history import Journal, read, spec
 
 
@@ -38,15 +38,19 @@ class Story:
 
     def final(self, status="succeeded", **jobs):
         """The end: by name (attempt, status) or a whole row."""
-        rows = {}
-        for name, row in jobs.items():
-            if not isinstance(row, dict):
-                row = {"status": "finished", "attempt": row, "told": row, "result": f"{name}{row}"}
-            rows[name] = row
+        rows = {
+            name: row if isinstance(row, dict) else finished(name, row)
+            for name, row in jobs.items()
+        }
         return self.add("final", execution="x", status=status, jobs=rows)
 
     def wrong(self):
         return {violation.invariant for violation in check(self.history)}
+
+
+def finished(name, attempt):
+    told = {"told": attempt, "result": f"{name}{attempt}"}
+    return {"status": "finished", "attempt": attempt, **told}
 
 
 def canceled(attempt=0):
@@ -128,7 +132,7 @@ def start_without_claim():
 def zombie():
     story = Story().claim("a").job("start", "a", pid=7, node="n1").job("lost", "a").run("a", 2)
     story.add("continued", target="n1", jobs=[hit("a", 1)])
-    return story.job("tick", "a", 1, pid=7, node="n1", later=1.2).final(a=2)
+    return story.job("tick", "a", 1, pid=7, node="n1", later=3.2).final(a=2)
 
 
 def late_settle_taken_silently():
@@ -194,7 +198,7 @@ def committed_after_cancel():
 
 def begins_after_cancel():
     story = Story().claim("a").add("cancel_acked", execution="x")
-    story.job("start", "a", pid=7, node="n1", later=0.2)
+    story.job("start", "a", pid=7, node="n1", later=1.2)
     return story.job("ended", "a", status="canceled").final("canceled", a=canceled(1))
 
 
@@ -202,7 +206,7 @@ def runs_on_after_cancel():
     story = (
         Story().claim("a").job("start", "a", pid=7, node="n1").add("cancel_acked", execution="x")
     )
-    story.job("ended", "a", status="canceled").job("tick", "a", pid=7, node="n1", later=1.1)
+    story.job("ended", "a", status="canceled").job("tick", "a", pid=7, node="n1", later=3.1)
     return story.final("canceled", a=canceled(1))
 
 
@@ -274,6 +278,7 @@ def test_after_a_cancel_what_ran_may_take_its_second_and_a_retry_begins_anew():
     story = Story().claim("a").job("start", "a", pid=7, node="n1").add("canceled", execution="x")
     story.add("cancel_acked", execution="x").job("ended", "a", status="canceled")
     story.job("tick", "a", pid=7, node="n1", later=0.5)
+    assert delays(story.history)["gone"] == [pytest.approx(0.501)]
     story.add("resubmitted", execution="x").add("reset", execution="x", job="a")
     story.run("a", 2).final(a=2)
     assert check(story.history) == []

@@ -35,16 +35,19 @@ def say(what, **fields):
     os.write(_log(), (json.dumps(record) + "\n").encode())
 
 
-def step(s=0.0, value=None, fail=0, crash=0, how="exit", family=False, **given):
-    """Runs for `s` seconds. Its first `fail` attempts raise, its first `crash` die (`how`: exit,
-    kill) half-way. With `family`, a child that daemonises itself runs on beside it."""
+def step(s=0.0, value=None, fail=0, crash=0, crash_every=0, family=False, **given):
+    """Runs for `s` seconds. Its first `fail` attempts raise, its first `crash` die half-way; with
+    `crash_every` the first of one in so many values. With `family`, a child that daemonises itself
+    runs on beside it."""
+    if crash_every and value % crash_every == 0:
+        crash = 1
     attempt = context.current().attempt
     say("start")
     if family:
         _daemonise()
     if attempt <= crash:
         _nap(s / 2)
-        _die(how)
+        _die()
     _nap(s)
     if attempt <= fail:
         raise RuntimeError("as asked")
@@ -68,8 +71,9 @@ def _nap(s):
             say("tick")
 
 
-def _die(how):
-    if how == "kill":
+def _die():
+    """One in two by the kernel, the others by their own will."""
+    if os.getpid() % 2:
         os.kill(os.getpid(), signal.SIGKILL)
     os._exit(7)
 

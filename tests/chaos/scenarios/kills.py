@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from contextlib import suppress
 
 from penstock.worker.isolation import descendants, is_alive
@@ -18,11 +19,13 @@ from ..workflows import batch
 
 #: After the kill of a daemon nothing of it runs any more after this, seconds.
 ORPHANED_S = 1.5
+#: A supervisor sees its daemon die so often, then it is replaced.
+RESTARTS = 4
 #: After a node has come back, nothing of its earlier life runs any more after this, seconds.
 SWEPT_S = 5.0
 
 
-@scenario("kill-job", row="F01", full=300, short=20, bound_s=0.5)
+@scenario("kill-job", row="F01", full=300, short=12, bound_s=0.5)
 def kill_job(run: Run) -> None:
     """A slot at a time, in a long job or amid a batch; the rest of the batch keeps its attempts (I9)."""
     with run.lab() as lab:
@@ -52,20 +55,22 @@ def kill_job(run: Run) -> None:
         lab.finish()
 
 
-@scenario("kill-daemon", row="F02", full=300, short=8, bound_s=1.5)
+@scenario("kill-daemon", row="F02", full=300, short=6, bound_s=1.5)
 def kill_daemon(run: Run) -> None:
     """One daemon at a time among several nodes; its supervisor starts it anew."""
     with run.lab() as lab:
         lab.orchestrator()
-        nodes = lab.nodes(5)
-        load = Load(lab, batch(40, s=0.25), batch(20, s=0.3, family=True))
+        nodes = lab.nodes(3 if run.short else 5)
+        load = Load(lab, batch(30, s=0.25), batch(10, s=0.3, family=True))
+        kills: Counter[str] = Counter()
         while run.goes_on():
             load.keep_up()
-            up = [node for node in nodes if node.registered() and node.held()]
-            if not up:
+            up = [node for node in nodes if node.registered()]
+            busy = [node for node in up if node.held()]
+            if len(up) < len(nodes) - 1 or not busy:
                 time.sleep(0.01)
                 continue
-            node = run.random.choice(up)
+            node = run.random.choice(busy)
             time.sleep(run.random.uniform(0, 0.2))
             below = [node.daemon, *descendants(node.daemon)]
             held = node.held()
@@ -75,7 +80,18 @@ def kill_daemon(run: Run) -> None:
             run.hit()
             lab.await_recovery(fault)
             _all_gone(run, below, fault["at"] + ORPHANED_S)
+            kills[node.name] += 1
+            if kills[node.name] % RESTARTS == 0:
+                _start_anew(node)
         lab.finish()
+
+
+def _start_anew(node: Node) -> None:
+    """A supervisor waits longer each time that its daemon has died soon; a new one does not."""
+    node.supervisor.terminate()
+    node.supervisor.wait(20)
+    node.again()
+    node.ready()
 
 
 def _all_gone(run: Run, pids: list[int], by: float) -> None:
@@ -92,7 +108,7 @@ def kill_node(run: Run) -> None:
     with run.lab() as lab:
         lab.orchestrator()
         nodes = lab.nodes(4 if run.short else 8)
-        load = Load(lab, batch(40, s=0.25), batch(20, s=0.3, family=True))
+        load = Load(lab, batch(30, s=0.25), batch(10, s=0.3, family=True))
         while run.goes_on():
             load.keep_up()
             chosen = run.random.sample(nodes, min(run.left, len(nodes) // 2))

@@ -18,14 +18,14 @@ from ..workflows import batch
 from .kills import until_recovered
 
 
-@scenario("stop-node", row="F05", full=200, short=4)
+@scenario("stop-node", row="F05", full=200, short=4, delays_s={"stale": 1.0})
 def stop_node(run: Run) -> None:
     """Half of the nodes at a time. With some, results are on their way when they are stopped,
     and settle late; with others, jobs are in the middle of their run, and must go."""
     with run.lab() as lab:
         lab.orchestrator()
         nodes = lab.nodes(4 if run.short else 8)
-        load = Load(lab, batch(40, s=0.25), batch(3, s=8.0), ahead=4)
+        load = Load(lab, batch(40, s=0.25), batch(2, s=6.0), ahead=4)
         late = 0
         while run.goes_on():
             load.keep_up()
