@@ -14,6 +14,7 @@
     ├── UnsafeRedis               6  the server may drop our keys
     ├── AggregationError          1  a fan-in that cannot give a result, `.code` says why
     ├── LockHeld                  1  another owner holds the lock
+    ├── LockLost                  1  the lock was not renewed in time, another may hold it
     ├── StaleToken                1  the lease was given to another attempt
     └── CodeMissing               1  the code of a job is not on this machine
 
@@ -122,7 +123,11 @@ class AggregationError(PenstockError):
 
 
 class LockHeld(PenstockError):
-    """The lock is held by another owner."""
+    """The lock is held by another owner, `.about["holder"]`."""
+
+
+class LockLost(PenstockError):
+    """A lock was lost while its owner thought to hold it."""
 
 
 class StaleToken(PenstockError):

@@ -99,11 +99,12 @@ class Advanced:
 
 @dataclass(slots=True)
 class Beaten:
-    """The answer to one beat; `stale` are the tokens that no longer hold."""
+    """The answer to one beat; `stale` are the attempts to end, `drain`: the node is to end."""
 
     unknown: bool
     stale: list[Token]
     work: bool
+    drain: bool = False
 
 
 def new_execution_id(now_ms: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    BeforeValidator,
     ByteSize,
     Field,
     PositiveFloat,
@@ -15,9 +16,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import InputError
+from .spec import fields
 
 MIB = 1024 * 1024
 DAY_S = 86400.0
@@ -63,10 +65,19 @@ class Settings(BaseSettings):
     lock_ttl_s: PositiveFloat = 30.0
     #: How often a job may take its process down before it counts as poison.
     max_crashes: PositiveInt = 3
+    #: How often a job may lose its node before it is given up.
+    max_losses: PositiveInt = 10
+    #: A silent node keeps an attempt for this share of its run time so far, if that is longer
+    #: than the time-out.
+    patience_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    #: Longest that a silent node keeps an attempt for its run time, in seconds.
+    patience_max_s: Annotated[float, Field(ge=0)] = 25.0
     #: Most jobs of one fan-out that are made and have not ended.
     fanout_window: PositiveInt = 1000
     #: How long a node that is told to stop lets its jobs finish, in seconds.
     drain_s: Annotated[float, Field(ge=0)] = 30.0
+    #: Domains that an orchestrator serves, as `gpu,rag`; none means all.
+    domains: Annotated[tuple[str, ...], NoDecode, BeforeValidator(fields.domains)] = ()
 
     @classmethod
     def load(cls, **given: Any) -> Self:

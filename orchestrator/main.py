@@ -15,10 +15,13 @@ def main() -> int:
     """Runs until SIGTERM; returns the exit code (6: no Redis that could be used)."""
     parser = argparse.ArgumentParser(prog="penstock orchestrator start")
     parser.add_argument("--redis-url", help="redis://HOST:PORT/DB (default: PENSTOCK_REDIS_URL)")
+    parser.add_argument(
+        "--domains", help="serve only these, as gpu,rag (PENSTOCK_DOMAINS; else all)"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        settings = Settings.load(redis_url=arguments.redis_url)
+        settings = Settings.load(redis_url=arguments.redis_url, domains=arguments.domains)
         url = settings.redis_url
         if not url:
             raise PenstockError(

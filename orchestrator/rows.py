@@ -64,7 +64,14 @@ def job_row(row: dict[str, str]) -> dict[str, Any]:
         "ended_at": row.get("ended_at") or None,
         "reason": row.get("reason") or None,
         "fan_out": row.get("group") or None,
+        "history": [],
     }
+
+
+def may_have_history(row: dict[str, str]) -> bool:
+    """Could an attempt of this job have ended badly? Not where the first one goes on, or went well."""
+    attempt = int(row.get("attempt") or 0)
+    return attempt > 1 or (attempt == 1 and row["status"] not in ("started", "finished"))
 
 
 def explain(jobs: dict[str, dict[str, Any]], status: str, living: Living) -> None:

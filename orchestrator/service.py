@@ -11,21 +11,30 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import redis
 
 from ..common.code import CodeRoot
-from ..common.errors import Conflict, ExecutionFailed, InputError, NotFound, WaitTimeout
-from ..common.jobs import new_execution_id, split_job_id
+from ..common.errors import (
+    Conflict,
+    ExecutionFailed,
+    InputError,
+    NotFound,
+    RedisUnavailable,
+    WaitTimeout,
+)
+from ..common.jobs import job_id, new_execution_id
 from ..common.settings import Settings
 from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
 from ..common.state import keys
+from ..common.state.connection import why_refused
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
 from ..common.state.store import Store
+from .audit import audit, repair
 from .checks import checks
+from .deadletter import dead_letters, redrive
 from .engine.work import read_over
 from .rows import (
     JOB_FIELDS,
@@ -36,6 +45,7 @@ from .rows import (
     job_row,
     jobs_in_order,
     loads,
+    may_have_history,
     node_row,
     progress_of,
     queue_row,
@@ -43,6 +53,7 @@ from .rows import (
 
 LAST = "last"
 StateT = TypeVar("StateT")
+AnswerT = TypeVar("AnswerT")
 
 #: without a message from Redis, an execution is looked at this often, seconds
 _LOOK_S = 5.0
@@ -51,6 +62,8 @@ _COALESCE_S = 0.05
 #: a lost Redis is tried again this often, and given up after, seconds
 _AGAIN_S = 0.2
 _LOST_S = 30.0
+#: a command whose reply was lost is sent again for so long, seconds
+_INSIST_S = 5.0
 
 
 class Service:
@@ -82,10 +95,13 @@ class Service:
             "digest": digest,
             "parallelism": workflow.parallelism or 0,
             "policy": workflow.failure_policy,
+            "domain": workflow.domain,
             "ttl_s": max(1, int(self.settings.state_ttl_s)),
         }
         told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
-        verdict, found = self.store.submit(execution, told, spec, fields, key or "")
+        verdict, found = self._insist(
+            lambda: self.store.submit(execution, told, spec, fields, key or "")
+        )
         if verdict == "CONFLICT":
             raise Conflict(
                 f"key {key!r} belongs to execution {found}, which was submitted with another workflow "
@@ -100,6 +116,10 @@ class Service:
         names = self.store.job_names(id_)
         rows = dict(zip(names, self.store.jobs(id_, names, JOB_FIELDS), strict=True))
         jobs = {name: job_row(row) for name, row in jobs_in_order(workflow, rows)}
+        uneven = [name for name, row in rows.items() if may_have_history(row)]
+        histories = self.store.histories([job_id(id_, name) for name in uneven])
+        for name, history in zip(uneven, histories, strict=True):
+            jobs[name]["history"] = history
         if fields["status"] not in EXECUTION_TERMINAL:
             explain(jobs, fields["status"], self._cluster())
         return {
@@ -253,10 +273,25 @@ class Service:
         return self._control(id_, "cancel")
 
     def _control(self, id_: str, verb: str) -> str:
-        status = self.store.control(id_, verb)
+        status = self._insist(lambda: self.store.control(id_, verb))
         if status == "GONE":
             raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
         return status
+
+    def _insist(self, ask: Callable[[], AnswerT]) -> AnswerT:
+        """Asks again after a lost reply: the request may have arrived, and may arrive twice."""
+        till = time.monotonic() + _INSIST_S
+        while True:
+            try:
+                return ask()
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                if time.monotonic() >= till:
+                    raise
+                time.sleep(_AGAIN_S)
+            except redis.exceptions.ResponseError as error:
+                if why := why_refused(error):
+                    raise RedisUnavailable(f"{why}. Nothing was changed") from error
+                raise
 
     def retry(self, id_: str, failed: bool) -> str:
         """With `failed`, runs again in place what did not succeed and returns the same id;
@@ -308,12 +343,8 @@ class Service:
 
     def drain(self, node: str) -> None:
         """Tells a node to finish what runs and to take nothing more. Raises NotFound."""
-        if self._redis.zscore(keys.nodes(), node) is None:
+        if self.store.drain(node) == "GONE":
             raise NotFound(f"there is no node {node}; `penstock worker ls` lists them")
-        with self._redis.pipeline() as pipe:
-            pipe.lpush(keys.node_inbox(node), "drain")
-            pipe.expire(keys.node_inbox(node), 60)
-            pipe.execute()
 
     def queues(self) -> list[dict[str, Any]]:
         """The queues that were ever used, the highest priority first."""
@@ -364,27 +395,26 @@ class Service:
                 )
 
     def dead_letter(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Jobs that used up their retries or were poison, the latest first."""
-        out = []
-        for member, at_ms in self._redis.zrevrange(keys.dead(), 0, limit - 1, withscores=True):
-            execution, name = split_job_id(member.decode())
-            row = self.store.jobs(execution, [name], (*JOB_FIELDS, "crashes", "losses"))[0]
-            if row["status"]:
-                error = loads(row["error"])
-                out.append(
-                    {
-                        "execution": execution,
-                        "job": name,
-                        "attempt": int(row["attempt"] or 0),
-                        "error": error,
-                    }
-                    | {"crashes": int(row["crashes"] or 0), "died_at": _iso(at_ms)}
-                )
-        return out
+        """Jobs that used up their retries or were poison, the latest first, with their `history`."""
+        return dead_letters(self.store, limit)
+
+    def redrive(self, id_: str | None = None) -> dict[str, Any]:
+        """Runs the dead-letter jobs of one execution again, or all, as `retry` with `failed` does.
+
+        `{"redriven": [{"execution", "jobs"}], "skipped": [{"execution", "reason"}]}`. Raises NotFound.
+        """
+        if id_ is not None:
+            self._fields(id_)
+        return redrive(self.store, id_)
 
     def doctor(self) -> list[dict[str, Any]]:
         """What of the server and the cluster would break the promise; see docs/guarantees.md."""
-        return [check.as_dict() for check in checks(self._redis, self.nodes())]
+        found = checks(self._redis, self.nodes(), lambda: audit(self.store))
+        return [check.as_dict() for check in found]
+
+    def repair(self) -> list[str]:
+        """Mends what cannot go on by itself; returns what was mended, one line each."""
+        return [str(finding) for finding in repair(self.store)]
 
 
 def _await_change(changes: Any, id_: str, deadline: float) -> None:
@@ -395,10 +425,6 @@ def _await_change(changes: Any, id_: str, deadline: float) -> None:
         until = time.monotonic() + _COALESCE_S
         while (rest := until - time.monotonic()) > 0:
             changes.get_message(timeout=rest)
-
-
-def _iso(ms: float) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _server_ms(client: Any) -> int:

@@ -48,6 +48,10 @@ class Sender(Protocol):
     def urgent(self) -> bool:
         """Something else is due: a beat, a wait, a hand-back, results to fetch."""
 
+    @property
+    def answer_s(self) -> float:
+        """How long ago what is being answered was asked."""
+
     held: dict[Token, Held]
     incarnation: str
     node: str
@@ -63,14 +67,23 @@ class Sender(Protocol):
     def take(self, claimed: list[Held]) -> None:
         """These are held from now on."""
 
+    def hand_back(self, held: Held) -> None:
+        """This one is not to be begun."""
+
 
 class Advances:
-    """`hungry`: it is worth asking for work; `draining`: none is asked for."""
+    """`hungry`: it is worth asking for work; `draining`: none is asked for.
+
+    `answered` is the number of the last claim that was answered. What was claimed longer
+    than `late_s` seconds ago, because this process was held up, may be another's by now.
+    """
 
     def __init__(self, sender: Sender, store: Store, claimant: Claimant) -> None:
         self.hungry = True
         self.draining = False
         self.suspended = False
+        self.answered = 0
+        self.late_s = 3.0
         self._sender = sender
         self._store = store
         self._claimant = claimant
@@ -121,10 +134,13 @@ class Advances:
             {} if self.draining or self._alone else self._claimant.riders(coming),
             self.draining,
         )
+        claim = self._claims
         self._sender.run(
             request,
-            lambda reply: self._advanced([settlement for settlement, _ in batch], lanes, reply),
-            lambda error: self._refused(batch, error),
+            lambda reply: self._advanced(
+                claim, [settlement for settlement, _ in batch], lanes, reply
+            ),
+            lambda error: self._refused(claim, batch, error),
         )
 
     def _next_settlements(self) -> list[tuple[Settlement, int]]:
@@ -135,7 +151,7 @@ class Advances:
             size += len(batch[-1][0].result) + len(batch[-1][0].log)
         return batch
 
-    def _advanced(self, settled: list[Settlement], lanes: int, reply: Any) -> None:
+    def _advanced(self, claim: int, settled: list[Settlement], lanes: int, reply: Any) -> None:
         for settlement in settled:
             self._sender.held.pop(settlement.token, None)
         self._alone = self._alone and bool(self._pending)
@@ -145,6 +161,7 @@ class Advances:
             # All lanes are at work: Redis goes on while the riders are unpacked here.
             self._send(0, riders)
         advanced = parse_advance(reply)
+        self.answered = claim
         self.suspended = advanced.suspended
         if advanced.unknown:
             self._claimant.unknown()
@@ -153,11 +170,17 @@ class Advances:
         if lanes and sum(not one.rider for one in advanced.claimed) == lanes:
             self.hungry = True
         self._sender.take(claimed)
-        self._claimant.take(claimed)
+        if self._sender.answer_s <= self.late_s:
+            self._claimant.take(claimed)
+        else:
+            for held in claimed:
+                self._sender.hand_back(held)
 
-    def _refused(self, batch: list[tuple[Settlement, int]], error: str) -> None:
+    def _refused(self, claim: int, batch: list[tuple[Settlement, int]], error: str) -> None:
         """Redis refused an advance. A settlement that is at fault must not hold up the others."""
         self.hungry = True
+        self.answered = claim
+        self._to_announce = self.draining
         if len(batch) != 1:
             self._alone = bool(batch)
             self._pending.extendleft(reversed(batch))

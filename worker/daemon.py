@@ -1,7 +1,8 @@
 """The node: an RQ worker that holds leases, feeds slots, and never blocks.
 
-Started by the supervisor as `python -P -m penstock.worker.daemon OPTIONS INCARNATION
-REPORT PARENT` (REPORT is a pipe on which it names each incarnation that it takes on).
+Started by the supervisor as `python -P -m penstock.worker.daemon OPTIONS SETTINGS INCARNATION
+REPORT PARENT` (REPORT is a pipe on which it names each incarnation that it takes on,
+and tells when that is registered).
 It is an RQ worker by its registration, state and commands; the loop, and all that
 concerns jobs, is ours.
 """
@@ -18,14 +19,15 @@ import time
 import uuid
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import redis
 
 from ..common.errors import InputError, PenstockError, RedisUnavailable
 from ..common.jobs import Beaten, NodeInfo
-from ..common.settings import Settings
 from ..common.state import keys
 from ..common.state.connection import connect
+from ..common.state.scripts import Limits
 from ..common.state.store import Store
 from . import settling
 from .exchange import Exchange
@@ -33,10 +35,13 @@ from .held import Held, Verdict
 from .lanes import Plan
 from .lines import ChannelLine, CommandLine, InboxLine
 from .loop import Loop
-from .options import Options, limits_of
+from .options import REGISTERED, Options, load_settings
 from .parentage import become_subreaper, tie_to_parent
 from .pool import Pool
 from .rqworker import RqWorker, name_taken
+
+if TYPE_CHECKING:
+    from ..common.settings import Settings
 
 log = logging.getLogger("penstock.worker")
 
@@ -62,20 +67,27 @@ class Daemon(RqWorker):
         self._next_incarnation = incarnation
         client = connect(url, name=f"penstock:{options.name}", reply_timeout_s=REPLY_S)
         super().__init__(options.name, options.capabilities, client)
-        self._store = Store(client, limits_of(settings))
+        self._store = Store(client, Limits.of(settings))
         self._loop = Loop()
-        self._commands = CommandLine(self._loop, client)
+        self._commands = CommandLine(self._loop, client, self._renew_lines)
         self._pool = Pool(self._loop, self._plan(url), self)
         self._exchange = Exchange(self._commands, self._store, self, options.name)
+        self._exchange.advances.late_s = settings.node_timeout_s
         up = lambda: self._commands.connected  # noqa: E731
         inbox = keys.node_inbox(options.name)
         self._inbox = InboxLine(self._loop, client, up, inbox, self._take_message)
         channel = self.pubsub_channel_name
         self._channel = ChannelLine(self._loop, client, up, channel, self.take_rq_command)
+        self._paused: set[str] = set()
         self._starting_over = False
         self._retry_at = 0.0
         self._stop_at: float | None = None
         self._stop_signals = 0
+
+    def _renew_lines(self) -> None:
+        """Where one connection broke, the others may be broken and not know it for long."""
+        self._inbox.renew()
+        self._channel.renew()
 
     def _plan(self, url: str) -> Plan:
         environment = {
@@ -129,6 +141,7 @@ class Daemon(RqWorker):
         incarnation, self._next_incarnation = self._next_incarnation, uuid.uuid4().hex
         os.write(self._report, f"{incarnation}\n".encode())
         self._join(incarnation)
+        os.write(self._report, f"{REGISTERED}\n".encode())
         self._exchange.start_over(incarnation)
         log.info("event=node_registered node=%s incarnation=%s", self.name, incarnation)
 
@@ -213,18 +226,30 @@ class Daemon(RqWorker):
         return "busy" if self._pool.busy else "idle"
 
     def beaten(self, beaten: Beaten) -> None:
-        """Attempts that were given away meanwhile are ended, without a word."""
+        """Attempts that were given away or canceled meanwhile are ended, without a word.
+
+        Messages only make the beat come at once: it is the answer that counts, since it
+        follows whatever was claimed before.
+        """
         newest: dict[str, int] = {}
         for token in self._exchange.held:
             newest[token.job] = max(newest.get(token.job, 0), token.attempt)
         stale = set(beaten.stale)
-        for held in list(self._exchange.held.values()):
-            token = held.token
+        doomed = set()
+        for token, held in self._exchange.held.items():
             lost = token in stale or token.attempt < newest[token.job]
             if lost and not held.stale:
                 log.warning("event=token_stale job=%s attempt=%d", token.job, token.attempt)
                 held.stale = True
-                self._pool.stop(held, None)
+                doomed.add(held)
+        if doomed:
+            self._pool.stop(doomed, None)
+        if beaten.drain and not self._exchange.advances.draining:
+            self._stop(math.inf)
+        paused, self._paused = self._paused, set()
+        if paused:
+            held_of = self._exchange.held.values()
+            self._pool.hand_back({one for one in held_of if one.claimed.execution in paused})
 
     def unknown(self) -> None:
         """Redis has forgotten this node, after an outage or because it was silent too long.
@@ -270,6 +295,8 @@ class Daemon(RqWorker):
 
     def settled(self, held: Held, verdict: Verdict | None) -> None:
         self._exchange.settle(held, verdict)
+        if held.stale:  # what it took of the node is free now
+            self._exchange.beat(self._state_word())
 
     def hand_back(self, held: Held) -> None:
         self._exchange.hand_back(held)
@@ -309,8 +336,11 @@ class Daemon(RqWorker):
         word, *rest = message.split()
         if word == "wake":
             self._exchange.advances.hungry = True
-        elif word == "stop" and len(rest) == 2:
-            self.stop_job(rest[0], rest[1])
+        elif word == "cancel":
+            self._exchange.beat(self._state_word())
+        elif word == "pause" and len(rest) == 1:
+            self._paused.add(rest[0])
+            self._exchange.beat(self._state_word())
         elif word == "drain":
             self._stop(math.inf)
         elif word == "shutdown":
@@ -318,11 +348,13 @@ class Daemon(RqWorker):
         else:
             log.warning("event=message_unknown message=%r", message)
 
-    def stop_job(self, job: str, claim: str = "") -> None:
-        for held in list(self._exchange.held.values()):
-            if held.token.job == job and claim in ("", held.token.claim):
-                stopped = settling.of_failure("stopped", "Stopped", "stopped on request")
-                self._pool.stop(held, stopped)
+    def stop_job(self, job: str) -> None:
+        stopped = settling.of_failure("stopped", "Stopped", "stopped on request")
+        held = {one for one in self._exchange.held.values() if one.token.job == job}
+        for one in held:
+            if self._exchange.recall(one):
+                self._exchange.settle(one, stopped)
+        self._pool.stop(held, stopped)
 
     def running_pids(self) -> list[int]:
         lanes = [lane for lane, _ in self._pool.lanes.running()]
@@ -340,16 +372,15 @@ class Daemon(RqWorker):
 
 def main(argv: Sequence[str]) -> int:
     """The process. Exits 0 when stopped, else with the error's code."""
-    options, incarnation, report = Options.load(argv[0]), argv[1], int(argv[2])
-    tie_to_parent(int(argv[3]), signal.SIGTERM)
+    options, settings = Options.load(argv[0]), load_settings(argv[1])
+    incarnation, report = argv[2], int(argv[3])
+    tie_to_parent(int(argv[4]), signal.SIGTERM)
     become_subreaper()
     os.set_inheritable(report, False)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        settings = Settings.load()
-        if settings.redis_url is None:
-            raise InputError("PENSTOCK_REDIS_URL is not set")
-        return Daemon(options, settings, settings.redis_url, incarnation, report).run()
+        url = os.environ["PENSTOCK_REDIS_URL"]
+        return Daemon(options, settings, url, incarnation, report).run()
     except PenstockError as error:
         print(f"penstock worker: {error}", file=sys.stderr)
         return error.exit_code

@@ -77,6 +77,11 @@ class Exchange:
         """Something besides settling and claiming is due."""
         return bool(self._beat_state or self._waits or self._back or self._unfilled)
 
+    @property
+    def answer_s(self) -> float:
+        """How long ago what is being answered was asked."""
+        return time.monotonic() - self._line.sent_at
+
     # -- what is to be said
 
     def settle(self, held: Held, verdict: Verdict | None) -> None:
@@ -95,6 +100,13 @@ class Exchange:
             self.held.pop(held.token, None)
         else:
             self._back.append(held)
+
+    def recall(self, held: Held) -> bool:
+        """Takes an attempt out of those that wait to be handed back."""
+        if held in self._back:
+            self._back.remove(held)
+            return True
+        return False
 
     def waits(self, held: Held, waiting: bool) -> None:
         """A running job begins to wait for others, or goes on."""
@@ -150,7 +162,8 @@ class Exchange:
             return False
         state, self._beat_state = self._beat_state, ""
         tokens = list(self.held)
-        request = self._store.beat_request(self.node, self.incarnation, tokens, state)
+        answered = self.advances.answered
+        request = self._store.beat_request(self.node, self.incarnation, tokens, state, answered)
         self.run(request, lambda reply: self._beaten(parse_beat(tokens, reply)))
         return True
 
@@ -234,8 +247,11 @@ class Exchange:
             del text[:LOG_BYTES]
             if not text:
                 del self._logs[token]
-            if token in self.held and part:
-                self.run(self._store.log_request(token, self.node, part), lambda reply: None)
+            held = self.held.get(token)
+            if held is not None and part:
+                request = self._store.log_request(token, self.node, part, held.sent)
+                held.sent += len(part)
+                self.run(request, lambda reply: None)
                 return True
         return False
 

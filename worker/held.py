@@ -12,7 +12,10 @@ from .output import JobLog
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """`config` is None until its references are resolved. `stale`: its token no longer holds."""
+    """`config` is None until its references are resolved. `stale`: its token no longer holds.
+
+    `sent` is how much of its output was sent on while it ran, in bytes.
+    """
 
     claimed: Claimed
     key: Key
@@ -20,6 +23,7 @@ class Held:
     log: JobLog | None = None
     waiting: bool = False
     stale: bool = False
+    sent: int = 0
 
     @classmethod
     def of(cls, claimed: Claimed) -> Held:

@@ -11,49 +11,97 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
+#: What SIGKILL does not end within this time hangs in the kernel, in seconds.
+HOPELESS_S = 30.0
+#: A slot has so long to be gone once it was killed alone, in seconds.
+ALONE_S = 5.0
 
 _PROC = Path("/proc")
 _ROUNDS = 20
-#: Processes of other users, which this one may not signal.
-_forbidden: set[int] = set()
+#: Processes that nobody waits for, by their start times: they cannot be ended from here.
+_hopeless: dict[int, int | None] = {}
 
 log = logging.getLogger("penstock.worker")
 
 
 class Ending:
-    """The end of one slot. Call `step` until it says that nothing is left."""
+    """The end of one slot. Call `step` until it says that nothing is left.
 
-    def __init__(self, slot: int) -> None:
+    What cannot be killed holds it up for `hopeless_s` seconds; after that the slot is `haunted`.
+    """
+
+    def __init__(self, slot: int, hopeless_s: float = HOPELESS_S) -> None:
         self._slot = slot
         self._alive = True
+        self._give_up_at = time.monotonic() + hopeless_s
+        self._alone_at: float | None = None
+        self._ghosts: set[int] = set()
+
+    @property
+    def haunted(self) -> bool:
+        """Does something of it live on that cannot be killed?"""
+        self._ghosts = {pid for pid in self._ghosts if _is_hopeless(pid)}
+        return bool(self._ghosts)
+
+    @property
+    def slot_lives(self) -> bool:
+        """The slot itself was not seen to end."""
+        return self._alive
 
     def step(self, orphans: Callable[[], Collection[int]]) -> bool:
-        """Kills what is left, and tells whether it was nothing.
+        """Kills what is left, and tells whether it was nothing, or nothing that can be killed.
 
         Call `slot_gone` once the slot is reaped; until then this kills its
         descendants and then itself. `orphans` are the daemon's other children.
         """
         if self._alive:
+            return self._step_slot()
+        if kill_all(orphans):
+            return True
+        if time.monotonic() < self._give_up_at:
+            return False
+        self._give_up(orphans())
+        return True
+
+    def _step_slot(self) -> bool:
+        """As `step`, while the slot lives. True: not even that can be killed."""
+        now = time.monotonic()
+        if now < self._give_up_at:
             _signal(self._slot, signal.SIGSTOP)  # what it starts meanwhile would be missed
             if kill_all(lambda: descendants(self._slot)):
                 _signal(self._slot, signal.SIGKILL)
             return False
-        return kill_all(orphans)
+        if self._alone_at is None:
+            self._alone_at = now + ALONE_S
+            self._give_up(descendants(self._slot))
+            _signal(self._slot, signal.SIGKILL)
+        if now < self._alone_at:
+            return False
+        self._give_up([self._slot])
+        return True
+
+    def _give_up(self, pids: Collection[int]) -> None:
+        left = [pid for pid in pids if is_alive(pid) and not _is_hopeless(pid)]
+        _hopeless.update((pid, start_of(pid)) for pid in left)
+        self._ghosts.update(left)
+        if left:
+            log.error("event=processes_unkillable slot=%d pids=%s", self._slot, left)
 
     def slot_gone(self) -> None:
         """The slot has ended and was reaped: its pid is no longer ours to signal."""
         self._alive = False
+        self._ghosts.discard(self._slot)
 
 
 def kill_all(find: Callable[[], Collection[int]]) -> bool:
     """SIGKILLs what `find` finds until it finds nothing alive; False: some yet live."""
     for _ in range(_ROUNDS):
-        living = [pid for pid in find() if is_alive(pid) and pid not in _forbidden]
+        living = [pid for pid in find() if is_alive(pid) and not _is_hopeless(pid)]
         if not living:
             return True
         for pid in living:
@@ -80,19 +128,32 @@ def children(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         if _PROC.joinpath("self/task", str(os.getpid()), "children").exists():
             return found  # it, or a thread of it, has just ended
-        with suppress(psutil.Error):
-            process = psutil.Process(pid)
-            return [child.pid for child in process.children()]
+        return _children_by_parent(pid)
     return found
+
+
+def _children_by_parent(pid: int) -> list[int]:
+    """As `children`, where the kernel keeps no lists of them."""
+    import psutil  # slow to import, and hardly ever needed
+
+    with suppress(psutil.Error):
+        return [child.pid for child in psutil.Process(pid).children()]
+    return []
 
 
 def is_alive(pid: int) -> bool:
     """Does it exist, and is it no zombie?"""
+    return start_of(pid) is not None
+
+
+def start_of(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if it has ended, zombies too."""
     try:
         stat = (_PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat[stat.rindex(b")") + 2 :][:1] not in (b"Z", b"X")
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def reap(keep: Collection[int]) -> None:
@@ -111,4 +172,13 @@ def _signal(pid: int, sig: signal.Signals) -> None:
     except PermissionError:
         # Of another user (a job called sudo): not ours to end, and no reason to end ourselves.
         log.error("event=process_not_ours pid=%d signal=%s", pid, sig.name)
-        _forbidden.add(pid)
+        _hopeless[pid] = start_of(pid)
+
+
+def _is_hopeless(pid: int) -> bool:
+    if pid not in _hopeless:
+        return False
+    if _hopeless[pid] == start_of(pid):
+        return True
+    del _hopeless[pid]  # the pid is another's now
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -22,6 +23,8 @@ SHIP_BYTES = 128 * 1024
 START_S = 60.0
 #: One that is up and begins nothing for so long, too.
 BEGIN_S = 10.0
+#: How often an ending is looked at: at first, and where it takes long. Seconds.
+STEP_S = (0.005, 0.1)
 #: An idle slot's output file is emptied when it is larger.
 _TIDY_BYTES = 1024 * 1024
 
@@ -70,8 +73,10 @@ class Lane:
         self.stuck = False
         self.retired = False
         self._ending: Ending | None = None
+        self._ended: Ending | None = None
+        self._step_s = STEP_S[0]
         self._verdicts: list[tuple[Held, Verdict | None]] = []
-        self._doom: tuple[Held, Verdict | None] | None = None
+        self._doomed: dict[Held, Verdict | None] = {}
         self._shipped_at = 0.0
 
     @property
@@ -85,6 +90,11 @@ class Lane:
         return self._ending is not None
 
     @property
+    def haunted(self) -> bool:
+        """Its last process is gone as far as it can be killed, and not further."""
+        return self._ended is not None and self._ended.haunted
+
+    @property
     def brisk(self) -> bool:
         """It gets on with its work: what is given to it will soon run."""
         return not (self.stuck or self.waiting or self.ending or self.retired)
@@ -92,6 +102,11 @@ class Lane:
     def has(self, held: Held) -> bool:
         """The attempt is in this lane, begun or not."""
         return held in self.todo or held in self.window.values()
+
+    def unsettled(self) -> list[Held]:
+        """The attempt that runs here, and those that ran here whose end is not told yet."""
+        running = self.running()
+        return [*([running[0]] if running else []), *(held for held, _ in self._verdicts)]
 
     def running(self) -> tuple[Held, float] | None:
         """The attempt that runs now, and for how long it has, in seconds."""
@@ -120,8 +135,16 @@ class Lane:
         self._owner.displaced(revoked)
 
     def doom(self, held: Held, verdict: Verdict | None) -> None:
-        """Ends the process because of the job that it runs, and settles that so."""
-        self._doom = self._doom or (held, verdict)
+        """Ends the process because of the job that it runs, and settles that so.
+
+        If that job is doomed already, or dead, it is settled with this verdict.
+        """
+        self._doomed[held] = verdict
+        for at, (one, before) in enumerate(self._verdicts):
+            if one is held:
+                if verdict is not None and before is not None:
+                    verdict.log = before.log
+                self._verdicts[at] = (held, verdict)
         self.end()
 
     # -- work
@@ -254,7 +277,7 @@ class Lane:
             elif isinstance(message, frames.Waiting):
                 self._take_waiting(message)
             elif message.seq in self.window:
-                self._owner.displaced([self.window.pop(message.seq)])
+                self._take_skipped(self.window.pop(message.seq))
         self._watch_socket(process)
         if dirty:
             self.end()
@@ -275,6 +298,13 @@ class Lane:
             log = held.log.take(process.output, ended.log_to)
         self._owner.settled(held, settling.of_ended(ended, log))
 
+    def _take_skipped(self, held: Held) -> None:
+        """The slot took an order up in the moment in which it was revoked, and let it be."""
+        if held in self._doomed:
+            self._verdicts.append((held, self._doomed[held]))
+        else:
+            self._owner.displaced([held])
+
     def _take_waiting(self, message: frames.Waiting) -> None:
         held = self.window.get(message.seq)
         if held is None or held.waiting == message.waiting:
@@ -293,6 +323,11 @@ class Lane:
         asked = self._ending is not None
         self._ending = self._ending or Ending(process.pid)
         self._ending.slot_gone()
+        self._part(process, code, asked)
+        self._step()
+
+    def _part(self, process: SlotProcess, code: int, asked: bool) -> None:
+        """The process has ended, or is given up: nothing more comes from it."""
         self._receive()  # what it finished before
         for fd in (process.exited, process.bell, process.sock.fileno()):
             self._loop.unwatch(fd)
@@ -301,11 +336,10 @@ class Lane:
         self.window.clear()
         self.waiting = self.stuck = False
         self._owner.displaced(left)
-        self._step()
 
     def _judge(self, process: SlotProcess, code: int, asked: bool) -> None:
         """What becomes of the attempt that ran when the process ended."""
-        doom, self._doom = self._doom, None
+        doomed, self._doomed = self._doomed, {}
         running = self.running()
         if running is None:
             if not process.page.up and not asked:
@@ -313,14 +347,13 @@ class Lane:
                 self._owner.start_failed(f"{describe_exit(code)}: {tail.decode(errors='replace')}")
             return
         held, run_s = running
-        if asked if doom is None else doom[0] is not held:
+        if asked and held not in doomed:
             return  # it had just begun when the process was ended for another reason
         del self.window[process.page.started]
-        if doom is None:
-            crash = describe_exit(code)
-            verdict: Verdict | None = settling.of_failure("crashed", "JobCrashed", crash, run_s)
+        if held in doomed:
+            verdict = doomed[held]
         else:
-            verdict = doom[1]
+            verdict = settling.of_failure("crashed", "JobCrashed", describe_exit(code), run_s)
         if verdict is not None:
             log = held.log or JobLog(process.page.log_from, self._log_limit)
             verdict.log = log.take(process.output, process.output.size())
@@ -332,10 +365,18 @@ class Lane:
         if ending is None or process is None:
             return
         if not ending.step(self._owner.orphans):
-            self._loop.call_in(0.005, self._step)
+            self._loop.call_in(self._step_s, self._step)
+            self._step_s = min(STEP_S[1], self._step_s * 1.2)
             return
-        self._ending = self.process = None
+        if ending.slot_lives:
+            self._part(process, -signal.SIGKILL, asked=True)
+        self._step_s = STEP_S[0]
+        self._ended, self._ending, self.process = ending, None, None
         process.close()
+        if self.haunted:
+            self.retired = True
+            todo, self.todo = self.todo, deque()
+            self._owner.displaced(list(todo))
         verdicts, self._verdicts = self._verdicts, []
         for held, verdict in verdicts:
             self._owner.settled(held, verdict)

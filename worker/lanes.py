@@ -11,6 +11,9 @@ from .held import Held
 from .lane import Lane, Owner
 from .loop import Loop
 
+#: How often it is looked whether a process that could not be killed has gone, in seconds.
+HAUNTED_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -101,11 +104,18 @@ class Lanes:
         lane.start(environment)
 
     def release(self, lane: Lane) -> None:
-        """The lane is idle: what it took of the node is free again, and a stand-in goes."""
+        """The lane is idle: what it took of the node is free again, and a stand-in goes.
+
+        Devices and memory of a process that cannot be killed stay taken while it lives.
+        """
+        if lane.haunted:
+            lane.charge = {k: v for k, v in lane.charge.items() if k not in ("cpus", "slots")}
+            self._loop.call_in(HAUNTED_S, lambda: self.release(lane))
+            return
         self._devices.give_back(lane.devices)
         lane.devices = ()
         lane.charge = {}
-        waiting = sum(other.waiting for other in self._lanes)
+        waiting = sum(other.waiting or other.haunted for other in self._lanes)
         if len(self._lanes) - waiting > self._plan.concurrency:
             lane.retired = True
         if lane.retired and lane.process is not None:

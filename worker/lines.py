@@ -29,6 +29,8 @@ CONNECT_S = 1.0
 #: A command without an answer for so long is sent again on a new connection.
 ANSWER_S = 3.0
 BACKOFF_S = (0.05, 1.0)
+#: How often a line looks whether the one that it waits for stands again, in seconds.
+GATE_S = 0.2
 #: The inbox is waited on for so long at a time, in seconds.
 INBOX_S = 40
 
@@ -66,7 +68,7 @@ class Line:
         if self._closed or self._connection is not None:
             return
         if not self._gate():
-            self._loop.call_in(BACKOFF_S[1], self.open)
+            self._loop.call_in(GATE_S, self.open)
             return
         options = {**self._pool.connection_kwargs, "socket_timeout": CONNECT_S, "protocol": 2}
         if "path" not in options:
@@ -85,6 +87,12 @@ class Line:
         self._unsent.clear()
         self._loop.watch(self._fd, READ, self._ready)
         self.up()
+
+    def renew(self) -> None:
+        """Connects anew: the server was lost elsewhere, and this line may not have noticed."""
+        if self._connection is not None:
+            self._drop()
+            self._loop.call_in(0.0, self.open)
 
     def close(self) -> None:
         """Ends the line for good."""
@@ -190,9 +198,14 @@ class CommandLine(Line):
     So every script must be idempotent; ours are, by claim id.
     """
 
-    def __init__(self, loop: Loop, client: redis.Redis) -> None:
+    def __init__(
+        self, loop: Loop, client: redis.Redis, lost: Callable[[], object] = lambda: None
+    ) -> None:
+        """`lost` is called whenever the connection is lost. `sent_at` is when it was last asked."""
         super().__init__(loop, client, gate=lambda: True)
+        self.sent_at = 0.0
         self._asked: _Asked | None = None
+        self._on_lost = lost
 
     @property
     def free(self) -> bool:
@@ -216,6 +229,12 @@ class CommandLine(Line):
         if self._asked is not None:
             self._send()
 
+    def _lost(self, why: str) -> None:
+        had_one = self._connection is not None
+        super()._lost(why)
+        if had_one:
+            self._on_lost()
+
     def answer(self, reply: Any) -> None:
         asked = self._asked
         if asked is None:
@@ -235,6 +254,7 @@ class CommandLine(Line):
 
     def _send(self) -> None:
         if self._asked is not None and self._connection is not None:
+            self.sent_at = time.monotonic()
             self.write(*self._asked.args, answer_s=ANSWER_S)
 
     def _send_again(self, asked: _Asked) -> Callable[[], None]:

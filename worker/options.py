@@ -8,11 +8,17 @@ import re
 import secrets
 import socket
 from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from ..common.errors import InputError
-from ..common.settings import Settings
-from ..common.state.scripts import Limits
 from . import resources
+
+if TYPE_CHECKING:
+    from ..common.settings import Settings
+
+#: What a daemon says to its supervisor when its incarnation is registered.
+REGISTERED = "registered"
 
 _TAG = re.compile(r"[a-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -84,10 +90,17 @@ def options(
     )
 
 
-def limits_of(settings: Settings) -> Limits:
-    """What the scripts enforce, as set; all processes of a cluster need the same."""
-    log_limit = int(settings.log_limit_bytes)
-    return Limits(max_crashes=settings.max_crashes, log_limit_bytes=log_limit)
+def dump_settings(settings: Settings) -> str:
+    """The settings as JSON text, but for the URL, which may hold a password."""
+    return settings.model_dump_json(exclude={"redis_url"})
+
+
+def load_settings(text: str) -> Settings:
+    """The inverse of `dump_settings`: what was read and checked once is only read here.
+
+    So a daemon, which has to be back quickly, does not wait for pydantic's import.
+    """
+    return cast("Settings", SimpleNamespace(**json.loads(text)))
 
 
 def _hostname() -> str:

@@ -131,14 +131,40 @@ class Pool:
                 return withdrawn
         return False
 
-    def stop(self, held: Held, verdict: Verdict | None) -> None:
-        """Ends an attempt, running or not, with that verdict."""
-        if self.withdraw(held):
+    def stop(self, doomed: Collection[Held], verdict: Verdict | None) -> None:
+        """Ends attempts, running or not, with that verdict."""
+        for held in self._take_back(doomed):
             self._sink.settled(held, verdict)
-            return
-        for lane, running in self.lanes.running():
-            if running is held:
-                lane.doom(held, verdict)
+        for lane in self.lanes:
+            for held in lane.unsettled():
+                if held in doomed:
+                    lane.doom(held, verdict)
+
+    def hand_back(self, unwanted: Collection[Held]) -> None:
+        """Hands back those that have not begun; the others go on."""
+        for held in self._take_back(unwanted):
+            self._sink.hand_back(held)
+
+    def _take_back(self, wanted: Collection[Held]) -> list[Held]:
+        """Takes attempts away that have not begun, all at once, before any other moves up."""
+        taken: list[Held] = []
+        displaced: list[tuple[Lane, list[Held]]] = []
+        for waiting in self._backlog.values():
+            taken += (held for held in waiting if held in wanted)
+        for lane in self.lanes:
+            taken += (held for held in lane.todo if held in wanted)
+            lane.todo = deque(held for held in lane.todo if held not in wanted)
+            if any(held in wanted for held in lane.window.values()):
+                revoked = lane.revoke()
+                taken += (held for held in revoked if held in wanted)
+                displaced.append((lane, [held for held in revoked if held not in wanted]))
+        for key, waiting in list(self._backlog.items()):
+            self._backlog[key] = deque(held for held in waiting if held not in wanted)
+            self._forget_empty(key)
+        for lane, others in displaced:
+            self.displaced(others)
+            self.moved(lane)
+        return taken
 
     def drain(self) -> None:
         """Hands back all that has not begun; takes nothing on any more."""
@@ -194,7 +220,9 @@ class Pool:
         """From a lane: these go to another lane, or back to their queues."""
         stay = []
         for held in displaced:
-            if self._serves(held.key) and not self.draining:
+            if held.stale:
+                self._sink.settled(held, None)
+            elif self._serves(held.key) and not self.draining:
                 stay.append(held)
             else:
                 self._place(held)

@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import tempfile
 
-import psutil
-
 
 def detect_cpus() -> int:
     """Cores that this process may use."""
@@ -17,6 +15,8 @@ def detect_cpus() -> int:
 
 def detect_ram() -> int:
     """Memory in bytes: the machine's, or the control group's limit where that is lower."""
+    import psutil  # slow to import
+
     total: int = psutil.virtual_memory().total
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:

@@ -40,8 +40,8 @@ class RqWorker(BaseWorker):
     def kill_running(self, why: str) -> None:
         """Ends them; their jobs count as crashed."""
 
-    def stop_job(self, job: str, claim: str = "") -> None:
-        """Ends a job that this node holds (under that claim)."""
+    def stop_job(self, job: str) -> None:
+        """Ends a job that this node holds."""
 
     def take_name(self) -> None:
         """Makes way for the registration: a dead worker of this name is replaced.

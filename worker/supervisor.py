@@ -2,7 +2,8 @@
 
 Entry: `python -P -m penstock.worker.supervisor [--name X] [--capabilities a,b] ...`.
 No threads, no user code. It is a subreaper, so nothing that the daemon or a slot
-started can outlive them unseen.
+started can outlive them unseen; what a supervisor that was killed with its daemon
+leaves is ended by the next one (sweep.py).
 """
 
 from __future__ import annotations
@@ -14,31 +15,36 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import suppress
 from typing import Any
 
 import click
-import redis
 
-from ..common.errors import InputError, PenstockError
+from ..common.errors import InputError, PenstockError, RedisUnavailable
 from ..common.settings import Settings
 from ..common.state.connection import check, connect
+from ..common.state.scripts import Limits
 from ..common.state.store import Store
+from .cgroups import Group
 from .isolation import descendants, kill_all, reap
 from .loop import READ, Loop
-from .options import Options, limits_of, options
+from .obituary import Obituary
+from .options import REGISTERED, Options, dump_settings, options
 from .parentage import become_subreaper
+from .sweep import VARIABLE, Mark, sweep
 
 log = logging.getLogger("penstock.worker")
 
 #: A daemon that dies is started again after so long, in seconds: first, and at most.
 RESTART_S = (0.05, 30.0)
-#: One that lived so long has the first delay again, in seconds.
-STEADY_S = 10.0
+#: One that lived so long after it was registered has the first delay again, in seconds.
+STEADY_S = 2.0
+#: One that was registered, or would have been if Redis answered, is started again after so
+#: long at most, in seconds.
+HOPEFUL_S = 1.0
 #: A second signal within this time is the first one once more (Ctrl-C through `make`), seconds.
 REPEAT_S = 0.5
-#: How often and how long apart it is tried to tell Redis of a death.
-LEAVE_TRIES, LEAVE_S = 3, 0.5
+#: At the very end Redis is given so long to hear of a death, in seconds.
+LEAVE_S = 2.0
 #: A process that cannot be killed (it hangs in the kernel) is waited for so long, in seconds.
 CLEAN_S = 10.0
 #: Exit codes of a daemon that would end the same way again.
@@ -53,10 +59,16 @@ class Supervisor:
         self._settings = settings
         self._url = url
         self._loop = Loop()
+        client = connect(url, name=f"penstock:{chosen.name}:s", reply_timeout_s=2.0)
+        store = Store(client, Limits.of(settings))
+        self._obituary = Obituary(self._loop, client, store, chosen.name)
+        self._mark = str(Mark.own())
+        self._group = Group.create(self._mark)
         self._daemon: subprocess.Popen[bytes] | None = None
         self._exited = self._report = -1
         self._incarnation = ""
-        self._born = 0.0
+        self._heard = ""
+        self._registered_at: float | None = None
         self._failures = 0
         self._signals = 0
         self._signalled_at = 0.0
@@ -70,6 +82,11 @@ class Supervisor:
         while self._code is None:
             self._loop.turn()
         self._clean()
+        self._loop.call_in(LEAVE_S, self._obituary.forget)
+        while not self._obituary.told:
+            self._loop.turn()
+        if self._group is not None:
+            self._group.remove()
         return self._code
 
     def _start(self) -> None:
@@ -77,26 +94,46 @@ class Supervisor:
             self._code = 0
             return
         self._incarnation = uuid.uuid4().hex
+        self._heard, self._registered_at = "", None
         self._report, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         command = [sys.executable, "-P", "-m", "penstock.worker.daemon", self._options.dump()]
+        command += [dump_settings(self._settings), self._incarnation, str(theirs), str(os.getpid())]
         try:
             self._daemon = subprocess.Popen(
-                [*command, self._incarnation, str(theirs), str(os.getpid())],
+                command,
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs,),
                 start_new_session=True,
-                env={**os.environ, "PENSTOCK_REDIS_URL": self._url},
+                env={**os.environ, "PENSTOCK_REDIS_URL": self._url, VARIABLE: self._mark},
             )
         except OSError as error:  # no memory or no process left for now
             log.error("event=daemon_not_started node=%s reason=%r", self._options.name, str(error))
             os.close(self._report)
-            self._start_later()
+            self._start_later(RESTART_S[1])
             return
         finally:
             os.close(theirs)
-        self._born = time.monotonic()
+        if self._group is not None:
+            self._group.add(self._daemon.pid)
         self._exited = os.pidfd_open(self._daemon.pid)
         self._loop.watch(self._exited, READ, lambda _: self._on_exit())
+        self._loop.watch(self._report, READ, lambda _: self._hear())
+
+    def _hear(self) -> None:
+        """The daemon names each incarnation that it takes on, and says when it is registered."""
+        try:
+            said = os.read(self._report, 65536)
+        except BlockingIOError:
+            return
+        if not said:
+            self._loop.unwatch(self._report)
+        *lines, self._heard = (self._heard + said.decode()).split("\n")
+        for line in lines:
+            if line == REGISTERED:
+                self._registered_at = time.monotonic()
+                self._obituary.forget()
+            else:
+                self._incarnation = line
 
     def _on_exit(self) -> None:
         assert self._daemon is not None
@@ -107,46 +144,24 @@ class Supervisor:
         os.close(self._exited)
         self._daemon = None
         self._clean()
-        incarnation = self._last_incarnation()
+        self._hear()
+        self._loop.unwatch(self._report)
+        os.close(self._report)
         if code != 0:
             log.error("event=daemon_died node=%s code=%d", self._options.name, code)
-            self._leave(incarnation)
+            self._obituary.tell(self._incarnation)
         if code in _FINAL or self._signals:
             self._code = max(code, 0) if code in _FINAL else 1
             return
-        if time.monotonic() - self._born > STEADY_S:
+        if self._registered_at is not None and time.monotonic() - self._registered_at > STEADY_S:
             self._failures = 0
-        self._start_later()
+        hopeful = self._registered_at is not None or code == RedisUnavailable.exit_code
+        self._start_later(HOPEFUL_S if hopeful else RESTART_S[1])
 
-    def _start_later(self) -> None:
-        delay = min(RESTART_S[1], RESTART_S[0] * 2**self._failures)
+    def _start_later(self, most_s: float) -> None:
+        delay = min(most_s, RESTART_S[0] * 2 ** min(self._failures, 10))
         self._failures += 1
         self._loop.call_in(delay, self._start)
-
-    def _last_incarnation(self) -> str:
-        """The one that the daemon took on last; it says each on the pipe."""
-        said = b""
-        with suppress(BlockingIOError):
-            said = os.read(self._report, 65536)
-        os.close(self._report)
-        return said.decode().split()[-1] if said else self._incarnation
-
-    def _leave(self, incarnation: str) -> None:
-        """Tells Redis at once, so that nobody waits for the node's time-out."""
-        for _ in range(LEAVE_TRIES):
-            client = connect(
-                self._url, name=f"penstock:{self._options.name}:s", reply_timeout_s=2.0
-            )
-            try:
-                Store(client, limits_of(self._settings)).leave(
-                    self._options.name, incarnation, "daemon died"
-                )
-                return
-            except redis.RedisError as error:
-                log.warning("event=leave_failed reason=%r", str(error))
-                time.sleep(LEAVE_S)
-            finally:
-                client.close()
 
     def _clean(self) -> None:
         """Ends all that is left below this process, and waits until it is gone."""
@@ -194,6 +209,7 @@ def main(redis_url: str | None, **chosen: Any) -> None:
         if url is None:
             raise InputError("no Redis is named; set PENSTOCK_REDIS_URL or give --redis-url")
         node = options(**chosen)
+        sweep()
         check(connect(url, reply_timeout_s=5.0), url)
         code = Supervisor(node, settings, url).run()
     except PenstockError as error:

@@ -21,6 +21,8 @@ ALIAS_FACTOR = 4
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _events: Any = yaml.parse
+#: What is said of a document that is nested more deeply than it may be.
+TOO_DEEP = f"lists and mappings lie more than {DEEPEST} deep"
 _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {None, "!", *(_TAG + name for name in ("str", "int", "float", "bool", "null"))}
 _CONTAINER_TAGS = {None, "!", _TAG + "map", _TAG + "seq"}
@@ -74,6 +76,8 @@ def read_document(text: str, *, limit: int, prefer_json: bool = False) -> Docume
             raise json_error from None
         last = max(len(text.splitlines()), 1)
         line = min(error.problem_mark.line + 1, last) if error.problem_mark else 0
+        if "nesting depth" in str(error):  # libyaml's own limit is met before ours
+            raise Unreadable(line, TOO_DEEP) from None
         hint = "; indent with spaces, not tabs" if "cannot start any token" in str(error) else ""
         raise Unreadable(line, f"not valid YAML: {error.problem or error.context}{hint}") from None
     except yaml.YAMLError as error:
@@ -157,7 +161,7 @@ class _Reader:
         if event.tag not in _CONTAINER_TAGS:
             raise Unreadable(line, f"the tag {event.tag} is not allowed; use plain values")
         if len(self.frames) >= DEEPEST:
-            raise Unreadable(line, f"lists and mappings lie more than {DEEPEST} deep")
+            raise Unreadable(line, TOO_DEEP)
         data: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
         frame = _Frame(data, Mark(line, {}), event.anchor)
         if event.anchor:
@@ -267,7 +271,7 @@ def _read_json(text: str) -> Document:
     except json.JSONDecodeError as error:
         raise Unreadable(error.lineno, f"not valid JSON: {error.msg}") from None
     except RecursionError:
-        raise Unreadable(0, f"lists and mappings lie more than {DEEPEST} deep") from None
+        raise Unreadable(0, TOO_DEEP) from None
     except ValueError:
         raise Unreadable(0, "a number has too many digits") from None
     document = Document(data)
@@ -327,5 +331,5 @@ def _mark_value(word: str, line: int, stack: list[_Open], document: Document) ->
         mark = _children(stack[-1].mark).setdefault(stack[-1].index, Mark(line))
     if word in "[{":
         if len(stack) >= DEEPEST:
-            raise Unreadable(line, f"lists and mappings lie more than {DEEPEST} deep")
+            raise Unreadable(line, TOO_DEEP)
         stack.append(_Open(mark, word == "{"))

@@ -114,6 +114,20 @@ def tags(value: object) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def domain(value: object) -> str:
+    name = text(value)
+    if not _TAG.fullmatch(name) or len(name) > 100:
+        raise ValueError(f"{short(name)} is not a domain; use 1 to 100 of a-z 0-9 . _ -")
+    return name
+
+
+def domains(value: object) -> tuple[str, ...]:
+    """Domains as a list, or as text with commas between them."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(dict.fromkeys(domain(one) for one in names(value)))
+
+
 def between(low: int, high: int) -> Callable[[object], int]:
     """A whole number in a range, both ends included."""
 
@@ -245,6 +259,7 @@ Delay = Annotated[float, BeforeValidator(lambda value: parse_duration_s(value, z
 StrategyName = Annotated[str, BeforeValidator(one_of(*STRATEGIES))]
 FailedChildren = Annotated[str, BeforeValidator(one_of("fail", "skip", "pass"))]
 OnFailure = Annotated[str, BeforeValidator(one_of("fail", "continue"))]
+Domain = Annotated[str, BeforeValidator(domain)]
 FailurePolicy = Annotated[str, BeforeValidator(one_of("continue", "fail_fast"))]
 Cache = Annotated[str, BeforeValidator(cache)]
 MinSuccess = Annotated[int | float, BeforeValidator(min_success)]

@@ -21,6 +21,8 @@ from .spelling import Spelling
 #: How long a job may run that names no timeout, in seconds.
 DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_PRIORITY = 5
+#: Whose orchestrators expand a workflow that names no domain.
+DEFAULT_DOMAIN = "default"
 #: The name of an item in the template of a fan-out over a list.
 DEFAULT_ITEM = "item"
 
@@ -195,6 +197,7 @@ class Workflow(_Model):
     jobs: dict[str, Job] = {}
     parallelism: fields.Positive | None = None
     failure_policy: fields.FailurePolicy = "continue"
+    domain: fields.Domain = DEFAULT_DOMAIN
     outputs: fields.Names = ()
     parallel_execution: bool | None = None
     num_workers: fields.Workers | None = None

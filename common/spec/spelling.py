@@ -116,6 +116,7 @@ WORKFLOW = Spelling(
     jobs=("tasks",),
     parallelism=("max_parallel_jobs",),
     failure_policy=(),
+    domain=(),
     outputs=(),
     parallel_execution=(),
     num_workers=(),

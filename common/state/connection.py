@@ -44,6 +44,22 @@ def connect(
         ) from error
 
 
+def why_refused(error: BaseException) -> str:
+    """What is wrong where Redis refuses to write for a reason that may pass; '' for other errors."""
+    if not isinstance(error, redis.exceptions.ResponseError):
+        return ""
+    text = str(error)
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or text.startswith("OOM"):
+        return (
+            "Redis refuses to write, its memory is full: raise maxmemory or let executions expire"
+        )
+    if text.startswith("MISCONF"):
+        return f"Redis refuses to write, its disk is full or broken ({text}): see to it"
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return "Redis refuses to write, it is a replica: give the URL of the primary"
+    return ""
+
+
 def check(client: redis.Redis, url: str) -> None:
     """Raises RedisUnavailable when Redis does not answer, UnsafeRedis when it may drop our keys."""
     try:

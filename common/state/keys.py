@@ -43,6 +43,7 @@ OWNED = (
     f"{PENSTOCK}:unmet",
     f"{PENSTOCK}:unmet:*",
     f"{PENSTOCK}:agenda:*",
+    f"{PENSTOCK}:domains",
 )
 
 
@@ -131,6 +132,11 @@ def log(id_: str, name: str) -> str:
     return f"{PENSTOCK}:exec:{id_}:log:{name}"
 
 
+def history(id_: str, name: str) -> str:
+    """List of JSON: a job's last 20 attempts that did not end well. TTL as the execution."""
+    return f"{PENSTOCK}:exec:{id_}:history:{name}"
+
+
 def channel(id_: str) -> str:
     """Pub/sub channel: a message at each change of the execution."""
     return f"{PENSTOCK}:exec:{id_}"
@@ -172,7 +178,7 @@ def idle() -> str:
 
 
 def node_inbox(id_: str) -> str:
-    """List of messages: wake, stop <job> <claim>, drain, shutdown. TTL 60 s."""
+    """List of messages: wake, cancel and pause <execution>, drain, shutdown. TTL 60 s."""
     return f"{PENSTOCK}:node:{id_}:inbox"
 
 
@@ -196,13 +202,25 @@ def agenda(domain: str) -> str:
     return f"{PENSTOCK}:agenda:{domain}"
 
 
+def domains() -> str:
+    """Zset of domains by the ms at which one who serves them last looked (`*`: one who
+    serves all). A domain without work is forgotten after an hour."""
+    return f"{PENSTOCK}:domains"
+
+
 def bell() -> str:
-    """List that orchestrators wait on; holds at most one entry. TTL 60 s."""
+    """Pub/sub channel: a domain that has work, `*` for one that nobody serves, or nothing
+    when something is due soon."""
     return f"{PENSTOCK}:bell"
 
 
 def lock(name: str) -> str:
     """Hash: owner and fencing number of a lock. TTL of the lock."""
+    return f"{PENSTOCK}:lock:{name}"
+
+
+def lock_channel(name: str) -> str:
+    """Pub/sub channel: a message when the lock is given back."""
     return f"{PENSTOCK}:lock:{name}"
 
 
@@ -227,5 +245,5 @@ def events() -> str:
 
 
 def maintenance() -> str:
-    """Hash: when reaping last ran, and until when it holds. Permanent."""
+    """Hash: when the upkeep was last done, since when all is steady, the server's run id. Permanent."""
     return f"{PENSTOCK}:maintenance"

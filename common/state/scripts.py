@@ -14,9 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import keys
+
+if TYPE_CHECKING:
+    from ..settings import Settings
 
 _REQUIRES = re.compile(r"^-- requires:(.*)$", re.MULTILINE)
 
@@ -31,6 +34,20 @@ class Limits:
     max_losses: int = 10
     #: captured output kept for a job, bytes
     log_limit_bytes: int = 1_048_576
+    #: a silent node keeps an attempt for this share of its run time, and at most so long (ms)
+    patience_share: float = 0.02
+    patience_max_ms: int = 25_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """The limits as they are set."""
+        return cls(
+            max_crashes=settings.max_crashes,
+            max_losses=settings.max_losses,
+            log_limit_bytes=int(settings.log_limit_bytes),
+            patience_share=settings.patience_share,
+            patience_max_ms=int(settings.patience_max_s * 1000),
+        )
 
     def as_lua(self) -> str:
         """The table `CFG` of the scripts."""
@@ -44,7 +61,8 @@ class Limits:
         )
         return (
             f"local CFG = {{ max_crashes = {self.max_crashes}, max_losses = {self.max_losses}, "
-            f"log_limit_bytes = {self.log_limit_bytes}, lost_error = {_lua_string(lost)} }}"
+            f"log_limit_bytes = {self.log_limit_bytes}, patience_share = {self.patience_share!r}, "
+            f"patience_max_ms = {self.patience_max_ms}, lost_error = {_lua_string(lost)} }}"
         )
 
 

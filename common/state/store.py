@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -25,6 +25,7 @@ from ..jobs import (
     format_amounts,
     job_id,
     parse_amounts,
+    split_job_id,
 )
 from . import keys
 from .scripts import Limits, Request, Script, Scripts, run
@@ -42,6 +43,28 @@ class NewJob:
     name: str
     upstreams: tuple[str, ...]
     fields: dict[str, str | int | float]
+
+
+class Item(NamedTuple):
+    """Work for an orchestrator: its domain, and `<verb> <execution> <job>`."""
+
+    domain: str
+    text: str
+
+
+class Taken(NamedTuple):
+    """Leased items, the mark of their lease, and seconds until more may be taken (None: unknown)."""
+
+    mark: str
+    items: list[Item]
+    next_s: float | None
+
+
+class Holder(NamedTuple):
+    """Who holds a lock, and seconds until it ends unless it is renewed."""
+
+    owner: str
+    left_s: float
 
 
 class Store:
@@ -82,19 +105,32 @@ class Store:
         return self._request("node_handback", node, incarnation, *_tokens_args(tokens))
 
     def beat_request(
-        self, node: str, incarnation: str, tokens: Sequence[Token], state: str
+        self,
+        node: str,
+        incarnation: str,
+        tokens: Sequence[Token],
+        state: str,
+        answered: int | None = None,
     ) -> Request:
-        """A heartbeat; `tokens` are all attempts that this daemon still holds."""
-        return self._request("node_beat", node, incarnation, state, *_tokens_args(tokens))
+        """A heartbeat; `tokens` are all attempts that this daemon still holds.
 
-    def log_request(self, token: Token, node: str, text: bytes) -> Request:
-        """Appends output of a running attempt."""
-        return self._request("job_log", node, *_token_args(token), text)
+        `answered` is the number of the last claim whose reply it knows; None: of any but the last.
+        """
+        known = "" if answered is None else answered
+        return self._request("node_beat", node, incarnation, state, known, *_tokens_args(tokens))
+
+    def log_request(self, token: Token, node: str, text: bytes, sent: int) -> Request:
+        """Appends output of a running attempt, of which `sent` bytes were sent before."""
+        return self._request("job_log", node, *_token_args(token), sent, text)
 
     def wait_request(self, node: str, incarnation: str, token: Token, waiting: bool) -> Request:
         """A job begins to wait for others inside its run, or goes on."""
         del incarnation  # the token says enough
         return self._request("node_wait", node, *_token_args(token), int(waiting))
+
+    def leave_request(self, node: str, incarnation: str, reason: str) -> Request:
+        """The node is gone: its jobs are queued again."""
+        return self._request("node_leave", node, incarnation, reason)
 
     def results_request(self, execution: str, names: Sequence[str]) -> Request:
         """The results of finished jobs, fan-outs' counts included."""
@@ -125,9 +161,13 @@ class Store:
             node.version,
         )
 
+    def drain(self, node: str) -> str:
+        """Tells a node to finish what it runs and to end; OK, or GONE when there is none."""
+        return self._text("node_drain", node)
+
     def leave(self, node: str, incarnation: str, reason: str) -> int:
         """The node is gone; returns how many of its jobs were queued again."""
-        return int(self._call("node_leave", node, incarnation, reason))
+        return int(run(self.client, self.leave_request(node, incarnation, reason)))
 
     def advance(self, node: str, incarnation: str, claim_id: str, **rest: Any) -> Advanced:
         """As `advance_request`, sent at once; missing arguments mean none."""
@@ -138,10 +178,15 @@ class Store:
         )
 
     def beat(
-        self, node: str, incarnation: str, tokens: Sequence[Token] = (), state: str = "idle"
+        self,
+        node: str,
+        incarnation: str,
+        tokens: Sequence[Token] = (),
+        state: str = "idle",
+        answered: int | None = None,
     ) -> Beaten:
         """As `beat_request`, sent at once."""
-        reply = run(self.client, self.beat_request(node, incarnation, tokens, state))
+        reply = run(self.client, self.beat_request(node, incarnation, tokens, state, answered))
         return parse_beat(tokens, reply)
 
     def handback(self, node: str, incarnation: str, tokens: Sequence[Token]) -> list[str]:
@@ -217,18 +262,24 @@ class Store:
         """Fails a control job that cannot be carried out, or the execution itself (name '')."""
         return self._text("control_fail", execution, name, error)
 
-    def take_agenda(self, domain: str, lease_s: float, limit: int) -> tuple[str, list[str]]:
-        """(the lease's mark, items) that may be worked on now."""
-        mark, *items = _texts(self._call("agenda_take", domain, int(lease_s * 1000), limit))
-        return mark, items
+    def take_agenda(self, served: Sequence[str], lease_s: float, limit: int) -> Taken:
+        """Leases items of these domains (none: of all), or of such as nobody serves."""
+        reply = self._call("agenda_take", _served(served), int(lease_s * 1000), limit)
+        mark, next_ms, *rest = _texts(reply)
+        items = [Item(*pair) for pair in zip(rest[::2], rest[1::2], strict=True)]
+        return Taken(mark, items, None if next_ms == "-1" else float(next_ms) / 1000)
 
-    def renew_agenda(self, domain: str, item: str, mark: str, lease_s: float) -> str:
-        """Goes on with an item; the lease's new mark."""
-        return self._text("agenda_renew", domain, item, mark, int(lease_s * 1000))
+    def renew_agenda(
+        self, served: Sequence[str], items: Sequence[Item], mark: str, lease_s: float
+    ) -> tuple[str, list[Item]]:
+        """Goes on with leased items: the lease's new mark, and those that are not ours any more."""
+        pairs = [word for item in items for word in item]
+        reply = self._call("agenda_renew", _served(served), mark, int(lease_s * 1000), *pairs)
+        return _text(reply[0]), [items[int(place)] for place in reply[1:]]
 
-    def finish_agenda(self, domain: str, item: str, mark: str) -> str:
-        """OK, or AGAIN when the item was posted anew meanwhile."""
-        return self._text("agenda_done", domain, item, mark)
+    def finish_agenda(self, item: Item, mark: str) -> str:
+        """OK, AGAIN when the item was posted anew or taken by another meanwhile."""
+        return self._text("agenda_done", *item, mark)
 
     def upkeep(self) -> tuple[int, int]:
         """Reaps, promotes, drains; (ms at which the next job is due or -1, the server's ms)."""
@@ -242,10 +293,16 @@ class Store:
 
     # -- locks and queues
 
-    def lock_acquire(self, name: str, owner: str, ttl_s: float) -> tuple[str, str]:
-        """(OK, fencing number) or (HELD, owner)."""
-        verdict, value = self._call("lock_acquire", name, owner, int(ttl_s * 1000))
-        return _text(verdict), str(value) if isinstance(value, int) else _text(value)
+    def lock_acquire(self, name: str, owner: str, ttl_s: float) -> int | Holder:
+        """The fencing number, or who holds the lock."""
+        verdict, *rest = self._call("lock_acquire", name, owner, int(ttl_s * 1000))
+        if _text(verdict) == "OK":
+            return int(rest[0])
+        return Holder(_text(rest[0]), max(0, int(rest[1])) / 1000)
+
+    def lock_renew(self, name: str, owner: str, ttl_s: float) -> str:
+        """OK or LOST."""
+        return self._text("lock_renew", name, owner, int(ttl_s * 1000))
 
     def lock_release(self, name: str, owner: str) -> str:
         """OK, HELD (by another) or FREE."""
@@ -290,6 +347,13 @@ class Store:
                     out.append(dict(zip(fields, (_text(v or b"") for v in values), strict=True)))
         return out
 
+    def histories(self, ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Of each job id the last 20 attempts that did not end well, the oldest first."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for id_ in ids:
+                pipe.lrange(keys.history(*split_job_id(id_)), 0, -1)
+            return [[json.loads(line) for line in lines] for lines in pipe.execute()]
+
     # -- inside
 
     def _request(self, script: str, *args: Any) -> Request:
@@ -320,7 +384,8 @@ def parse_beat(tokens: Sequence[Token], reply: Any) -> Beaten:
     """The reply to `beat_request` about these tokens."""
     status, work, places = reply
     stale = [tokens[int(place) // 3] for place in places]
-    return Beaten(unknown=_text(status) == "UNKNOWN", stale=stale, work=bool(work))
+    word = _text(status)
+    return Beaten(word == "UNKNOWN", stale, bool(work), drain=word == "DRAIN")
 
 
 def parse_results(names: Sequence[str], reply: Any) -> dict[str, bytes]:
@@ -347,6 +412,10 @@ def _claimed(row: list[Any]) -> Claimed:
         retries_left=int(row[15]),
         rider=bool(row[16]),
     )
+
+
+def _served(domains: Sequence[str]) -> str:
+    return " ".join(domains) or "*"
 
 
 def _token_args(token: Token) -> list[Any]:

@@ -88,10 +88,12 @@ def orchestrator() -> None:
 
 
 @orchestrator.command("start")
+@click.option("--domains", type=Tags(), help="Serve only these domains, as gpu,rag (else all).")
 @pass_app
-def orchestrator_start(app: App) -> None:
+def orchestrator_start(app: App, *, domains: tuple[str, ...] | None) -> None:
     """Run an orchestrator in this process until it is ended."""
-    become(app, "penstock.orchestrator.main", [])
+    options = ["--domains", ",".join(domains)] if domains else []
+    become(app, "penstock.orchestrator.main", options)
 
 
 def become(app: App, module: str, options: Sequence[str]) -> None:
@@ -173,7 +175,7 @@ def _gate(app: App, names: tuple[str, ...], *, paused: bool) -> None:
 @click.option("-n", "--limit", type=click.IntRange(1), default=50, show_default=True)
 @pass_app
 def dead(app: App, limit: int) -> None:
-    """List the jobs that used up their retries."""
+    """List jobs that used up their retries, and their attempts."""
     with session.open_session(app) as opened:
         jobs = opened.service.dead_letter(limit)
     if app.json:
@@ -181,9 +183,43 @@ def dead(app: App, limit: int) -> None:
     elif not jobs:
         say("no dead-letter jobs")
     else:
-        from .tables import dead_table
+        from .tables import dead_letters
 
-        show(dead_table(jobs))
+        show(dead_letters(jobs))
+        say("\n`penstock queue redrive ID` runs those of an execution again, --all runs all")
+
+
+@queue.command()
+@click.argument("id", required=False)
+@click.option("--all", "every", is_flag=True, help="The dead-letter jobs of all executions.")
+@pass_app
+def redrive(app: App, id: str | None, every: bool) -> int:
+    """Run dead-letter jobs again, of execution ID or --all.
+
+    As `retry ID --failed` does. Executions that have not ended are skipped; exits with 1
+    when all of them were.
+    """
+    if bool(id) == every:
+        raise click.UsageError("give the ID of an execution, or --all (and not both)")
+    with session.open_session(app) as opened:
+        service = opened.service
+        done = service.redrive(service.resolve(id) if id else None)
+    if app.json:
+        emit(done)
+    else:
+        for line in done["redriven"]:
+            write(f"{line['execution']}  {_jobs(line['jobs'])} again")
+        for line in done["skipped"]:
+            say(f"{line['execution']}  skipped: {line['reason']}")
+        if not done["redriven"] and not done["skipped"]:
+            say("no dead-letter jobs")
+    return int(bool(done["skipped"]) and not done["redriven"])
+
+
+def _jobs(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"{names[0]} runs"
+    return f"{', '.join(names) if len(names) < 4 else f'{len(names)} jobs'} run"
 
 
 COMMANDS = (worker, orchestrator, queue)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: How long `up` waits for its worker, in seconds.
 READY_S = 15.0
+#: Findings of one check that `doctor` shows.
+SHOWN_FINDINGS = 10
 
 
 @click.command(cls=Command)
@@ -67,21 +69,28 @@ def down(app: App) -> None:
 
 
 @click.command(cls=Command)
+@click.option("--repair", is_flag=True, help="Mend what cannot go on by itself.")
 @pass_app
-def doctor(app: App) -> int:
+def doctor(app: App, repair: bool) -> int:
     """Check Redis and the cluster, and say what to mend.
 
     Exits with 1 when something is wrong; a warning alone does not count.
     """
-    with session.open_session(app) as opened:
+    with session.open_session(app, unsafe=True) as opened:
+        mended = opened.service.repair() if repair else []
         checks = opened.service.doctor()
         url, redis_cli = opened.url, opened.redis_cli
     well = all(check["ok"] or check.get("warning") for check in checks)
     if app.json:
-        emit({"ok": well, "redis_url": url, "redis_cli": redis_cli, "checks": checks})
+        value = {"ok": well, "redis_url": url, "redis_cli": redis_cli, "checks": checks}
+        emit({**value, "repaired": mended} if repair else value)
         return int(not well)
     write(f"Redis      {masked(url)}")
     write(f"redis-cli  {masked(redis_cli)}\n")
+    for line in mended:
+        write(f"mended     {clean(line)}")
+    if repair:
+        write("" if mended else "nothing to mend\n")
     _print_checks(checks)
     return int(not well)
 
@@ -97,6 +106,11 @@ def _print_checks(checks: list[dict[str, Any]]) -> None:
     for check in checks:
         mark = _mark(check)
         detail = Text(clean(str(check.get("detail") or "")))
+        found = check.get("findings") or ()
+        for line in found[:SHOWN_FINDINGS]:
+            detail.append(f"\n{clean(line)}")
+        if len(found) > SHOWN_FINDINGS:
+            detail.append(f"\n... and {len(found) - SHOWN_FINDINGS} more (--json has them all)")
         if not check["ok"] and check.get("fix"):
             detail.append(f"\n{clean(str(check['fix']))}", style="yellow")
         grid.add_row(mark, Text(clean(str(check["check"]))), detail)

@@ -86,7 +86,7 @@ class Size(click.ParamType["int"]):
 
 
 class Tags(click.ParamType["tuple[str, ...]"]):
-    """Capability tags, separated by commas."""
+    """Tags of capabilities or domains, separated by commas."""
 
     name = "A,B"
 
@@ -99,7 +99,7 @@ class Tags(click.ParamType["tuple[str, ...]"]):
         tags = tuple(tag.strip().lower() for tag in str(value).split(",") if tag.strip())
         for tag in tags:
             if not all(c.isascii() and (c.isalnum() or c in "._-") for c in tag):
-                self.fail(f"{tag!r} is no capability: letters, digits and . _ - only", param, ctx)
+                self.fail(f"{tag!r} is no tag: letters, digits and . _ - only", param, ctx)
         return tags
 
 

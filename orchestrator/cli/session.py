@@ -37,11 +37,12 @@ HOW_TO_RUN = "no worker runs here: `penstock wait {0}` runs it, or `penstock up`
 
 
 @contextmanager
-def open_session(app: App) -> Iterator[Session]:
-    """The session of one command, closed with it.
+def open_session(app: App, *, unsafe: bool = False) -> Iterator[Session]:
+    """The session of one command, closed with it; `unsafe` takes a Redis that may drop our keys.
 
     Raises InputError on a bad setting, RedisUnavailable or UnsafeRedis on such a Redis.
     """
+    from ...common.errors import UnsafeRedis
     from ...common.state.connection import check, connect
     from ...common.state.scripts import Limits
     from ...common.state.store import Store
@@ -57,9 +58,12 @@ def open_session(app: App) -> Iterator[Session]:
             url, redis_cli = server.url, server.redis_cli
         client = connect(url)
         stack.callback(client.close)
-        check(client, url)
-        limits = Limits(max_crashes=settings.max_crashes, log_limit_bytes=settings.log_limit_bytes)
-        service = Service(Store(client, limits), settings)
+        try:
+            check(client, url)
+        except UnsafeRedis:
+            if not unsafe:
+                raise
+        service = Service(Store(client, Limits.of(settings)), settings)
         yield Session(service, settings, url, redis_cli, settings.redis_url is None)
 
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.cells import cell_len
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from .output import clean
-from .render import status_text, table
+from .render import STYLES, status_text, table
 from .view import Row, duration, error_line, parse_time, seconds, shorten
 
 Line = Mapping[str, Any]
@@ -76,19 +79,55 @@ def queues_table(queues: Sequence[Line]) -> Table:
     return table(["queue", "priority", *counts, ""], lines, right=" ".join(["priority", *counts]))
 
 
-def dead_table(jobs: Sequence[Line]) -> Table:
-    """Dead-letter jobs, one line each."""
-    lines = [
-        (
-            job["execution"],
-            job["job"],
-            job.get("attempt"),
-            age(job.get("died_at")),
-            shorten(clean(error_line(job.get("error"))), 100),
-        )
-        for job in jobs
-    ]
-    return table(["execution", "job", "attempts", "died", "error"], lines, right="attempts")
+def dead_letters(jobs: Sequence[Line]) -> Group:
+    """Dead-letter jobs: a line each, and below it one for each attempt that is on record."""
+    parts: list[Text | Padding] = []
+    attempts = [_attempt(one) for job in jobs for one in job.get("history") or ()]
+    widths = [max((cell_len(line[at]) for line in attempts), default=0) for at in range(5)]
+    for job in jobs:
+        history = job.get("history") or ()
+        parts.append(_dead_head(job, len(parts) > 0))
+        shown = Table.grid(padding=(0, 2, 0, 0))
+        for at, width in enumerate(widths):
+            shown.add_column(min_width=width, no_wrap=True, justify="left" if at else "right")
+        shown.add_column(no_wrap=True, overflow="ellipsis")
+        for one in history:
+            cells = [Text(cell) for cell in _attempt(one)]
+            cells[2].stylize(STYLES.get(cells[2].plain, "red"))
+            shown.add_row(*cells, _error_text(one))
+        if history:
+            parts.append(Padding(shown, (0, 0, 0, 2)))
+        else:
+            parts.append(Padding(_error_text(job), (0, 0, 0, 2)))
+    return Group(*parts)
+
+
+def _dead_head(job: Line, gap: bool) -> Text:
+    count = int(job.get("attempt") or 0)
+    known = len(job.get("history") or ())
+    text = f"{count} attempt{'' if count == 1 else 's'}"
+    if 0 < known < count:
+        text += f", {known} on record"
+    died = f", died {age(job['died_at'])}" if job.get("died_at") else ""
+    return Text.assemble(
+        "\n" if gap else "",
+        (f"{job['execution']}  {clean(str(job['job']))}", "bold"),
+        (f"  {text}{died}", "dim"),
+    )
+
+
+def _attempt(one: Line) -> tuple[str, str, str, str, str]:
+    return (
+        str(one["attempt"]),
+        clean(str(one.get("node") or "-")),
+        str(one["outcome"]),
+        duration(seconds(one)),
+        age(one.get("ended_at")),
+    )
+
+
+def _error_text(one: Line) -> Text:
+    return Text(shorten(clean(error_line(one.get("error"))), 100))
 
 
 def fan_counts(row: Row) -> str:

@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import redis
-
 from ...common.state import keys
-from ...common.state.lock import Lock
+from ...common.state.lock import LEADER, Lock
 from ...common.state.store import Store
-from .work import Engine
+from .agenda import LOOK_S, Agenda
+
+__all__ = ["Agenda", "Leader", "Role", "Upkeep"]
 
 log = logging.getLogger("penstock.orchestrator")
 
-#: without a bell, work is looked for this often, seconds
-LOOK_S = 2.0
-#: an item that is not reported done comes up again after this, seconds
-AGENDA_LEASE_S = 10.0
-#: an item that fails so often for a reason of our own is given up
-TRIES = 3
-#: the leader renews its lock this often, and trims this often, seconds
-LEADER_RENEW_S = 5.0
+#: the leader renews its lock this often (or at a third of its TTL), and trims this often, seconds
+LEADER_RENEW_S = 10.0
 TRIM_S = 60.0
 
 
@@ -37,45 +30,6 @@ class Role(Protocol):
 
     def tick(self) -> float:
         """Does the work once; how long until it is wanted again at the latest, seconds."""
-
-
-class Agenda:
-    """Takes work off a domain's agenda until there is none."""
-
-    def __init__(self, store: Store, engine: Engine, domain: str = "default"):
-        self._store, self._engine, self._domain = store, engine, domain
-        self._failures: Counter[str] = Counter()
-
-    def tick(self) -> float:
-        while self._take():
-            pass
-        return LOOK_S
-
-    def _take(self) -> int:
-        mark, items = self._store.take_agenda(self._domain, AGENDA_LEASE_S, 4)
-        for item in items:
-            self._perform(item, mark)
-        return len(items)
-
-    def _perform(self, item: str, mark: str) -> None:
-        def go_on() -> None:
-            nonlocal mark
-            mark = self._store.renew_agenda(self._domain, item, mark, AGENDA_LEASE_S)
-
-        go_on()
-        try:
-            self._engine.perform(item, go_on)
-        except redis.exceptions.RedisError:
-            raise
-        except Exception as error:
-            # It comes up again when its lease ends, here or elsewhere; the others go on.
-            log.exception("event=agenda_item_failed item=%r", item)
-            self._failures[item] += 1
-            if self._failures[item] < TRIES:
-                return
-            self._engine.give_up(item, error)
-        self._failures.pop(item, None)
-        self._store.finish_agenda(self._domain, item, mark)
 
 
 class Upkeep:
@@ -98,17 +52,27 @@ class Leader:
         self, store: Store, name: str, ttl_s: float, clock: Callable[[], float] = time.monotonic
     ):
         self._store, self._clock = store, clock
-        self.lock = Lock(store, "leader", name, ttl_s)
+        self.lock = Lock(store, LEADER, name, ttl_s)
+        self._renew_s = min(LEADER_RENEW_S, ttl_s / 3)
         self._renewed = self._trimmed = float("-inf")
 
     def tick(self) -> float:
-        if self._clock() - self._renewed < LEADER_RENEW_S:
-            return LEADER_RENEW_S
+        if self._clock() - self._renewed < self._renew_s:
+            return self._renew_s
         self._renewed = self._clock()
-        if self.lock.try_acquire() and self._clock() - self._trimmed >= TRIM_S:
+        if self._lead() and self._clock() - self._trimmed >= TRIM_S:
             self._trimmed = self._clock()
             self.trim()
-        return LEADER_RENEW_S
+        return self._renew_s
+
+    def _lead(self) -> bool:
+        """Keeps the lead, or takes it where nobody has it."""
+        if self.lock.fence and self.lock.renew():
+            return True
+        if not self.lock.try_acquire():
+            return False
+        log.info("event=lead_taken name=%s fence=%d", self.lock.owner, self.lock.fence)
+        return True
 
     def trim(self) -> None:
         """Takes out of the indexes what Redis has expired."""

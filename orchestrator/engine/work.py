@@ -49,6 +49,7 @@ class Engine:
         """
         verb, execution, job = _parts(item)
         workflow = self._workflow(execution)
+        go_on()
         try:
             if verb == "expire":
                 self._expire(execution, go_on)
@@ -74,10 +75,11 @@ class Engine:
         return Workflow.from_json(text) if text else None
 
     def _compile(self, execution: str, workflow: Workflow, go_on: Callable[[], None]) -> None:
-        jobs = list(compiler.static_jobs(execution, workflow))
-        for number, start in enumerate(range(0, max(len(jobs), 1), CHUNK)):
-            chunk = jobs[start : start + CHUNK]
-            last = start + CHUNK >= len(jobs)
+        jobs = compiler.static_jobs(execution, workflow)
+        count = len(workflow.jobs)
+        for number, start in enumerate(range(0, max(count, 1), CHUNK)):
+            chunk = list(islice(jobs, CHUNK))
+            last = start + CHUNK >= count
             if self._store.extend(execution, STATIC, number, last, chunk) == "CLOSED":
                 return
             go_on()
@@ -149,7 +151,7 @@ class Engine:
         if job.aggregation.strategy == "custom":
             self._hand_over(execution, job, job.aggregation, children, total)
         else:
-            self._aggregate(execution, job, job.aggregation, children, total)
+            self._aggregate(execution, job, job.aggregation, children, total, go_on)
         milliseconds = (time.monotonic() - began) * 1000
         log.info("[FAN-IN] [Job: %s] FANIN_COMPLETE jobs=%d ms=%.1f", job.id, total, milliseconds)
 
@@ -160,6 +162,7 @@ class Engine:
         how: Aggregation,
         children: Iterator[ChildOutcome],
         total: int,
+        go_on: Callable[[], None],
     ) -> None:
         token = self._store.start_control(execution, job.id, f"{uuid4().hex}.0", self._name)
         if token is None:
@@ -175,6 +178,7 @@ class Engine:
                 min_success=how.min_success,
                 total=total,
             )
+            go_on()
         except AggregationError as error:
             self._store.settle_control(token, "failed", error=_as_json(error))
         else:

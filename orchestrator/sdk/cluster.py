@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ...common.settings import Settings
 from ...common.spec.functions import resolve_functions
 from ...common.spec.loading import load_workflow, parse_workflow
 from ...common.state.connection import check, connect
+from ...common.state.lock import LEADER, Held, Lock, holding
+from ...common.state.scripts import Limits
 from ...common.state.store import Store
 from ..service import Service
 
@@ -30,7 +33,7 @@ class Cluster:
             )
         client = connect(settings.redis_url)
         check(client, settings.redis_url)
-        self.service = Service(Store(client), settings)
+        self.service = Service(Store(client, Limits.of(settings)), settings)
 
     def submit(
         self,
@@ -58,6 +61,20 @@ class Cluster:
     def execution(self, id_: str) -> Execution:
         """An execution that was submitted earlier. Raises NotFound."""
         return Execution(self, self.service.resolve(id_))
+
+    def lock(
+        self, name: str, ttl_s: float | None = None, wait_s: float = 60.0
+    ) -> AbstractContextManager[Held]:
+        """Holds the lock `name` for a block: `with cluster.lock("quota") as held: ... held.fence`.
+
+        Waits for at most `wait_s`, then raises LockHeld, which names the holder. The
+        lock is renewed all the while, and frees itself `ttl_s` (PENSTOCK_LOCK_TTL_S,
+        30 s) after its owner has died. Raises InputError for a bad name.
+        """
+        if name == LEADER:
+            raise InputError(f"the lock {name} is the orchestrators' own; choose another name")
+        ttl_s = self.service.settings.lock_ttl_s if ttl_s is None else ttl_s
+        return holding(Lock(self.service.store, name, ttl_s=ttl_s), wait_s)
 
 
 def _inside(code: CodeRoot) -> CodeRoot:

@@ -36,6 +36,8 @@ class Effects:
         self._running: dict[tuple[str, str, int], Running] = {}
         #: processes that have run a job
         self.pids: set[int] = set()
+        #: attempts whose code came to its end
+        self.ends: set[tuple[str, str, int]] = set()
         self.started = 0
         self.ended = 0
 
@@ -57,6 +59,7 @@ class Effects:
                 self._running[key] = Running(*key, record["pid"], record["node"], record["at"])
             elif record["what"] == "end":
                 self.ended += 1
+                self.ends.add(key)
                 self._running.pop(key, None)
 
     def running(self) -> list[Running]:

@@ -112,6 +112,11 @@ class Run:
         """A figure for the table."""
         self.notes.append(text)
 
+    def skip(self, why: str) -> None:
+        """It cannot run here."""
+        self.target = 0
+        self.note(f"skipped: {why}")
+
     def violated(self, invariant: str, text: str, job: str = "") -> None:
         """A violation that the history does not show by itself."""
         self.violations.append(Violation(invariant, job, text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.common.state import keys
+from penstock.common.state.store import Item
 from support.scripted import EXECUTION_ID, bad, done, new_job
 
 
@@ -11,7 +12,7 @@ def open_fan_out(cluster, total, limit=0, window=1000, **fields):
     del source.fields["origin"]
     best = new_job("best", ("src?",), kind="fan-in")
     cluster.submit(source, best, new_job("after", ("src",)))
-    assert cluster.store.take_agenda("default", 10, 9)[1][-1] == f"expand {EXECUTION_ID} src"
+    assert cluster.take_agenda()[-1] == f"expand {EXECUTION_ID} src"
     return cluster.store.open_group(EXECUTION_ID, "src", total, limit, window, "{}")
 
 
@@ -31,7 +32,7 @@ def test_children_run_and_the_fan_out_ends_with_the_last(cluster):
     assert cluster.statuses("src", "best") == ["started", "deferred"]
     node.advance(done(children[3]))
     assert cluster.statuses("src", "after") == ["finished", "queued"]
-    assert f"fanin {EXECUTION_ID} best" in cluster.store.take_agenda("default", 10, 9)[1]
+    assert f"fanin {EXECUTION_ID} best" in cluster.take_agenda()
 
 
 def test_an_opened_fan_out_keeps_its_size(cluster):
@@ -68,15 +69,15 @@ def test_the_limit_is_kept_exactly(cluster):
 
 def test_more_is_asked_for_when_half_the_window_is_used_up(cluster):
     open_fan_out(cluster, 100, window=10)
-    cluster.store.finish_agenda("default", f"expand {EXECUTION_ID} src", "0")
+    cluster.store.finish_agenda(Item("default", f"expand {EXECUTION_ID} src"), "0")
     cluster.client.delete(keys.agenda("default"))
     add(cluster, 0, 0, 10)
     node = cluster.node(slots=10, resources={"cpus": 10.0})
     children = node.claim(10)
     node.advance(*(done(one) for one in children[:4]))
-    assert cluster.store.take_agenda("default", 10, 9)[1] == []
+    assert cluster.take_agenda() == []
     node.advance(done(children[4]))
-    assert cluster.store.take_agenda("default", 10, 9)[1] == [f"expand {EXECUTION_ID} src"]
+    assert cluster.take_agenda() == [f"expand {EXECUTION_ID} src"]
 
 
 def test_failed_children_fail_the_fan_out_and_its_dependents_but_not_the_fan_in(cluster):
@@ -87,7 +88,7 @@ def test_failed_children_fail_the_fan_out_and_its_dependents_but_not_the_fan_in(
     node.advance(bad(one), done(two))
     assert cluster.statuses("src", "after", "best") == ["failed", "canceled", "deferred"]
     assert "1 of 2" in cluster.job("src")["error"]
-    assert f"fanin {EXECUTION_ID} best" in cluster.store.take_agenda("default", 10, 9)[1]
+    assert f"fanin {EXECUTION_ID} best" in cluster.take_agenda()
 
 
 def test_tolerated_children_fail_nothing(cluster):
@@ -123,16 +124,16 @@ def test_a_custom_fan_in_is_handed_to_the_workers_once(cluster):
 
 def test_an_agenda_item_posted_again_while_leased_stays(cluster):
     open_fan_out(cluster, 4)
-    item = f"expand {EXECUTION_ID} src"
-    cluster.client.zadd(keys.agenda("default"), {item: 0})
-    mark, items = cluster.store.take_agenda("default", 10, 9)
+    item = Item("default", f"expand {EXECUTION_ID} src")
+    cluster.client.zadd(keys.agenda("default"), {item.text: 0})
+    mark, items, _ = cluster.store.take_agenda((), 10, 9)
     assert item in items
-    assert cluster.store.take_agenda("default", 10, 9)[1] == []
-    cluster.client.zadd(keys.agenda("default"), {item: 5})
-    assert cluster.store.finish_agenda("default", item, mark) == "AGAIN"
-    mark, items = cluster.store.take_agenda("default", 10, 9)
-    assert cluster.store.finish_agenda("default", item, mark) == "OK"
-    assert cluster.client.zscore(keys.agenda("default"), item) is None
+    assert cluster.take_agenda() == []
+    cluster.client.zadd(keys.agenda("default"), {item.text: 5})
+    assert cluster.store.finish_agenda(item, mark) == "AGAIN"
+    mark, items, _ = cluster.store.take_agenda((), 10, 9)
+    assert cluster.store.finish_agenda(item, mark) == "OK"
+    assert cluster.client.zscore(keys.agenda("default"), item.text) is None
 
 
 def test_retry_runs_only_what_did_not_succeed(cluster):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from penstock.common.settings import Settings
 from penstock.common.state import keys
-from penstock.common.state.lock import Lock
-from penstock.common.state.store import STATIC
-from support.scripted import EXECUTION_ID, SHIFT_KEY, TTL_S, Node, bad, done, new_job
+from penstock.common.state.scripts import Limits, Scripts
+from penstock.common.state.store import STATIC, Store
+from support.scripted import (
+    EXECUTION_ID,
+    SHIFT_KEY,
+    SHIFTED_NOW,
+    TTL_S,
+    Cluster,
+    Node,
+    bad,
+    done,
+    new_job,
+)
 
 
 def test_a_silent_nodes_job_moves_to_one_that_lives(cluster):
@@ -37,6 +48,79 @@ def test_patience_grows_with_what_is_at_stake(cluster):
     assert cluster.statuses("long", "short") == ["started", "queued"]
     cluster.keep_alive(alive, seconds=21)
     assert cluster.statuses("long") == ["queued"]
+
+
+def one_long_and_one_short(cluster):
+    """A node with a job begun an hour ago and one begun a second ago, and another node."""
+    cluster.submit(new_job("long"), new_job("short"))
+    node, other = cluster.node("n1"), cluster.node("other")
+    (long,) = node.claim(1)
+    cluster.pass_time(3599)
+    for one in (node, other):
+        one.register()
+        one.beat(*([long.token] if one is node else []))
+    (short,) = node.claim(1)
+    cluster.pass_time(1)
+    node.beat(long.token, short.token)
+    cluster.keep_alive(other, seconds=1)
+    return node, other
+
+
+def test_a_silence_of_five_seconds_moves_the_short_job_alone(cluster):  # DESIGN 5
+    node, other = one_long_and_one_short(cluster)
+    cluster.keep_alive(other, seconds=4)
+    assert cluster.statuses("long", "short") == ["started", "queued"]
+
+
+def test_a_known_death_moves_both_at_once(cluster):  # DESIGN 5
+    node, other = one_long_and_one_short(cluster)
+    cluster.store.leave(node.id, node.incarnation, "daemon died")
+    assert cluster.statuses("long", "short") == ["queued", "queued"]
+
+
+def test_patience_is_a_setting(server):  # DESIGN 5
+    limits = Limits.of(Settings(patience_share=0.5, patience_max_s=8.0))
+    store = Store(server.client, scripts=Scripts(limits, replace={"now": SHIFTED_NOW}))
+    cluster = Cluster(store, server.client)
+    cluster.submit(new_job("a"))
+    silent, alive = cluster.node("silent"), cluster.node("alive")
+    (job,) = silent.claim(1)
+    for _ in range(12):
+        cluster.pass_time(1)
+        silent.beat(job.token)
+        alive.beat()
+    cluster.keep_alive(alive, seconds=5)
+    assert cluster.statuses("a") == ["started"]
+    cluster.keep_alive(alive, seconds=2)
+    assert cluster.statuses("a") == ["queued"]
+
+
+def test_nobody_reaps_for_a_time_out_after_the_server_was_started_again(cluster):
+    cluster.submit(new_job("a"))
+    one, two = cluster.node("one"), cluster.node("two")
+    (job,) = one.claim(1)
+    cluster.keep_alive(two, seconds=3)
+    cluster.client.hset(keys.maintenance(), "run_id", "another")
+    cluster.keep_alive(two, seconds=3)
+    assert cluster.statuses("a") == ["started"]
+    cluster.keep_alive(two, seconds=2)
+    assert cluster.statuses("a") == ["queued"]
+    assert one.beat(job.token).stale == [job.token]
+
+
+def test_a_clock_that_goes_back_moves_nothing_and_hides_nobody(cluster):
+    cluster.submit(new_job("a"), new_job("again", retries=1, retries_left=1, priority=9))
+    one, two = cluster.node("one"), cluster.node("two")
+    failing, job = one.claim(2)
+    one.advance(bad(failing, retry_ms=5000))
+    two.beat()
+    cluster.pass_time(-3600)
+    two.beat()
+    one.beat(job.token)
+    cluster.keep_alive(two, seconds=2)
+    assert cluster.statuses("a", "again") == ["started", "scheduled"]
+    cluster.keep_alive(two, seconds=3)
+    assert cluster.statuses("a", "again") == ["queued", "queued"]
 
 
 def test_with_every_node_cut_off_none_moves(cluster):
@@ -74,6 +158,20 @@ def test_leaving_moves_everything_at_once(cluster):
     assert cluster.client.zscore(keys.nodes(), "n1") is None
 
 
+def test_a_late_word_of_a_death_leaves_the_successor_alone(cluster):  # Q6
+    cluster.submit(new_job("a"))
+    cluster.node()
+    reborn = Node(cluster.store, "n1", "reborn")
+    reborn.register()
+    (job,) = reborn.claim(1)
+    cluster.client.delete(keys.node("n1"))  # forgotten in a long outage
+    assert cluster.store.leave("n1", "n1inc", "daemon died") == 0
+    assert cluster.store.leave("n1", "reb", "daemon died") == 0
+    assert reborn.beat(job.token).stale == []
+    assert reborn.register() == "OK"
+    assert reborn.advance(done(job)).verdicts == ["OK"]
+
+
 def test_a_new_incarnation_takes_the_old_ones_place(cluster):
     cluster.submit(new_job("a"))
     node = cluster.node()
@@ -107,6 +205,20 @@ def test_a_lease_that_its_daemon_does_not_hold_is_given_back(cluster):
     node.beat()
     assert cluster.statuses("a") == ["queued"]
     assert cluster.client.hget(keys.node("n1"), "used") == b""
+
+
+def test_a_late_beat_drops_nothing_that_was_claimed_after_it(cluster):  # Q6
+    """A beat that its daemon has sent again already may arrive once more, much later."""
+    cluster.submit(new_job("a"), new_job("b"))
+    node = cluster.node()
+    (first,) = node.claim(1)
+    known = node.turn
+    (second,) = node.claim(1)
+    node.advance()
+    node.beat(first.token, answered=known)
+    assert cluster.statuses("a", "b") == ["started", "started"]
+    node.beat(second.token, answered=node.turn)
+    assert cluster.statuses("a", "b") == ["queued", "started"]
 
 
 def test_a_job_that_loses_its_node_again_and_again_is_dead_lettered(cluster):
@@ -145,7 +257,7 @@ def test_cancel_stops_running_jobs_and_drops_waiting_ones(cluster):
     assert cluster.store.control(EXECUTION_ID, "cancel") == "canceled"
     assert cluster.store.control(EXECUTION_ID, "resume") == "canceled"
     assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [
-        f"stop {running.token.job} {running.token.claim}".encode()
+        f"cancel {EXECUTION_ID}".encode()
     ]
     assert cluster.statuses("j0", "j1", "j2", "later") == [
         "canceled",
@@ -158,6 +270,50 @@ def test_cancel_stops_running_jobs_and_drops_waiting_ones(cluster):
     assert node.advance(done(running)).verdicts == ["STALE"]
     assert cluster.client.hget(keys.node("n1"), "used") == b""
     assert cluster.status == "canceled"
+
+
+def test_nothing_is_recorded_while_a_big_cancel_goes_on(cluster):
+    cluster.submit(*(new_job(f"p{i}") for i in range(300)))
+    chunk = [*(new_job(f"q{i}") for i in range(199)), new_job("last", priority=9)]
+    cluster.store.extend(EXECUTION_ID, STATIC, 1, True, chunk)
+    node = cluster.node()
+    (running,) = node.claim(1)
+    cluster.store.control(EXECUTION_ID, "cancel")
+    assert cluster.statuses("last") == ["started"], "the cancel has yet to come to it"
+    assert node.beat(running.token).stale == [running.token]
+    assert node.advance(done(running), lanes=2).claimed == []
+    while cluster.store.drain_outbox():
+        pass
+    assert cluster.statuses("last") == ["canceled"]
+    assert cluster.store.results(EXECUTION_ID, ["last"]) == {}
+    assert cluster.client.hlen(keys.node_leases("n1")) == 0
+
+
+def test_failing_fast_records_no_more_results(cluster):
+    cluster.submit(*(new_job(f"j{i}") for i in range(3)), policy="fail_fast")
+    node = cluster.node(slots=3, resources={"cpus": 3.0})
+    one, two, three = node.claim(3)
+    assert node.advance(bad(one), done(two)).verdicts == ["OK", "STALE"]
+    assert node.advance(done(three)).verdicts == ["STALE"]
+    assert cluster.statuses("j0", "j1", "j2") == ["failed", "canceled", "canceled"]
+    assert cluster.status == "failed"
+
+
+def test_a_pause_tells_the_nodes_that_hold_something(cluster):
+    cluster.submit(*(new_job(f"j{i}") for i in range(3)))
+    node, idle = cluster.node(), cluster.node("idle")
+    running, waiting = node.claim(2)
+    for one in (node, idle):
+        cluster.client.delete(keys.node_inbox(one.id))
+    cluster.store.control(EXECUTION_ID, "pause")
+    told = f"pause {EXECUTION_ID}".encode()
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [told]
+    assert cluster.client.exists(keys.node_inbox("idle")) == 0
+    cluster.store.handback("n1", "n1inc", [waiting.token])
+    assert node.claim(1) == []
+    cluster.store.control(EXECUTION_ID, "resume")
+    (again,) = node.claim(1)
+    assert (again.name, again.token.attempt) == (waiting.name, 1)
 
 
 def test_a_big_cancel_goes_in_chunks(cluster):
@@ -184,7 +340,7 @@ def test_after_its_ttl_nothing_of_an_execution_is_left(cluster):
     while claimed := node.claim(2):
         node.advance(*(done(one, log=b"text") for one in claimed))
     assert cluster.status == "succeeded"
-    mark, (_, item) = cluster.store.take_agenda("default", 10, 9)
+    _, item = cluster.take_agenda()
     assert item == f"expire {EXECUTION_ID}"
     assert cluster.store.expire(EXECUTION_ID, 0, 2) == 2
     assert cluster.store.expire(EXECUTION_ID, 2, 2) == -1
@@ -194,20 +350,19 @@ def test_after_its_ttl_nothing_of_an_execution_is_left(cluster):
             assert 0 < cluster.client.ttl(key) <= TTL_S, key
         else:
             assert key.decode() in before or key.decode().split(":")[1] in {
-                "finished", "queues", "executions", "agenda", "bell", "events", "test", "node", "maintenance", "idle",
+                "finished", "queues", "executions", "agenda", "domains", "events", "test", "node", "maintenance", "idle",
             }, key  # fmt: skip
 
 
-def test_locks_have_one_owner_and_a_growing_fence(cluster):
-    one, two = Lock(cluster.store, "l", "one", 0.2), Lock(cluster.store, "l", "two", 30)
-    assert one.acquire() == 1
-    assert one.try_acquire()
-    assert one.fence == 1
-    assert not two.try_acquire()
-    two.release()
-    assert not two.try_acquire()
-    one.release()
-    assert two.try_acquire()
-    assert two.fence == 2
-    two.release()
-    assert 0 < cluster.client.ttl(keys.fence("l"))
+def test_a_drain_is_told_again_by_the_beat(cluster):  # Q10
+    node = cluster.node()
+    assert cluster.store.drain("n1") == cluster.store.drain("n1") == "OK"
+    assert cluster.client.lpop(keys.node_inbox("n1")) == b"drain"  # and its reply is lost
+    assert cluster.client.exists(keys.node_inbox("n1")) == 0
+    assert node.beat().drain
+    assert node.register() == "OK"
+    assert node.beat().drain
+    reborn = Node(cluster.store, "n1", "reborn")
+    reborn.register()
+    assert not reborn.beat().drain
+    assert cluster.store.drain("nobody") == "GONE"

@@ -48,6 +48,29 @@ def test_a_chunk_that_comes_while_an_end_is_being_told(cluster):
     assert cluster.statuses("late") == ["queued"]
 
 
+def test_a_cancel_amid_the_telling_of_an_end_then_a_retry(cluster):
+    """`a` has ended and has yet to tell the last of its dependents, `end`, of it."""
+    names = [f"d{i}" for i in range(700)]
+    cluster.store.submit(EXECUTION_ID, "d", "{}", FIELDS)
+    first = [new_job("a", dependents=" ".join([*names, "end"])), new_job("b", dependents="end")]
+    cluster.store.extend(EXECUTION_ID, STATIC, 0, False, first)
+    for chunk in range(4):
+        jobs = [new_job(name, ("a",)) for name in names[chunk * 200 : chunk * 200 + 200]]
+        cluster.store.extend(EXECUTION_ID, STATIC, chunk + 1, False, jobs)
+    cluster.store.extend(EXECUTION_ID, STATIC, 5, True, [new_job("end", ("a", "b"))])
+    node = cluster.node()
+    a, _ = node.claim(2)
+    node.advance(done(a))
+    assert cluster.client.llen(keys.outbox(EXECUTION_ID)) == 1
+    cluster.store.control(EXECUTION_ID, "cancel")
+    while cluster.store.drain_outbox():
+        pass
+    assert cluster.store.retry(EXECUTION_ID) == "RUNNING"
+    while cluster.store.drain_outbox():
+        pass
+    assert cluster.job("end")["waits"] == "1"
+
+
 def test_cancel_then_retry_of_many_runs_all_of_them(cluster):
     cluster.submit(*(new_job(f"x{i}") for i in range(100)), parallelism=5)
     for chunk in range(7):

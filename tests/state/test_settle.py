@@ -137,9 +137,9 @@ def test_fail_fast_ends_everything(cluster):
     node.advance(bad(a))
     assert cluster.statuses("a", "b", "c", "d") == ["failed", "canceled", "canceled", "canceled"]
     assert cluster.status == "failed"
-    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [
-        f"stop {b.token.job} {b.token.claim}".encode()
-    ]
+    told = f"cancel {EXECUTION_ID}".encode()
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [told]
+    assert node.beat(b.token).stale == [b.token]
     assert cluster.client.llen("rq:queue:any.p5") == 0
 
 
@@ -183,9 +183,11 @@ def test_output_of_each_attempt_is_kept_up_to_its_limit(cluster):
     (job,) = node.claim(1)
     from penstock.common.state.scripts import run
 
-    assert run(cluster.client, cluster.store.log_request(job.token, "n1", b"hello\n")) == b"OK"
+    for sent, part in ((0, b"hel"), (0, b"hel"), (3, b"lo\n"), (0, b"hel")):  # twice, and late
+        request = cluster.store.log_request(job.token, "n1", part, sent)
+        assert run(cluster.client, request) == b"OK"
     node.advance(bad(job, log=b"bye\n", retry_ms=0))
-    assert run(cluster.client, cluster.store.log_request(job.token, "n1", b"late\n")) == b"STALE"
+    assert run(cluster.client, cluster.store.log_request(job.token, "n1", b"late\n", 6)) == b"STALE"
     cluster.store.promote_due()
     (again,) = node.claim(1)
     node.advance(done(again, log=b"x" * 2_000_000))

@@ -121,8 +121,17 @@ class FakeService:
     def dead_letter(self, limit: int = 100) -> list[dict[str, Any]]:
         return [{"execution": ID, "job": "load", "attempt": 4}]
 
+    def redrive(self, id_: str | None = None) -> dict[str, Any]:
+        self.asked.append(("redrive", id_))
+        skipped = [{"execution": "0mfk2v9qkabc124", "reason": "it is running"}]
+        return {"redriven": [{"execution": ID, "jobs": ["load"]}], "skipped": skipped}
+
     def doctor(self) -> list[dict[str, Any]]:
         return [{"check": "aof", "ok": False, "detail": "off", "fix": "set appendonly yes"}]
+
+    def repair(self) -> list[str]:
+        self.asked.append(("repair",))
+        return ["job x-a: it is in no queue"]
 
 
 Said = Callable[..., tuple[int, str, str]]

@@ -64,9 +64,9 @@ class Machines:
         self.started.append(process)
         return process
 
-    def orchestrator(self) -> subprocess.Popen[bytes]:
+    def orchestrator(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """Starts an orchestrator."""
-        return self.start("orchestrator", "start")
+        return self.start("orchestrator", "start", *options, **environment)
 
     def worker(
         self, name: str, *options: str, concurrency: int = 2, **environment: str

@@ -87,8 +87,8 @@ class Node:
     def claim(self, lanes: int = 1, **rest: Any) -> list[Claimed]:
         return list(self.advance(lanes=lanes, **rest).claimed)
 
-    def beat(self, *tokens: Token) -> Any:
-        return self.store.beat(self.id, self.incarnation, tokens)
+    def beat(self, *tokens: Token, answered: int | None = None) -> Any:
+        return self.store.beat(self.id, self.incarnation, tokens, answered=answered)
 
 
 @dataclass
@@ -119,6 +119,10 @@ class Cluster:
     @property
     def status(self) -> str:
         return self.store.execution(self.id)["status"]
+
+    def take_agenda(self, *served: str, lease_s: float = 10) -> list[str]:
+        """What an orchestrator that serves these domains (none: all) may work on now."""
+        return [item.text for item in self.store.take_agenda(served, lease_s, 9).items]
 
     def pass_time(self, seconds: float) -> None:
         self.client.incrby(SHIFT_KEY, int(seconds * 1000))

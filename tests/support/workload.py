@@ -43,6 +43,9 @@ def once(mark, how):
 def unjson():
     return {"model": Broken(), "fine": (1, 2)}
 
+def nap(s):
+    time.sleep(s)
+
 def hold(mark, until):
     """Runs until a file is there; says that it began in another."""
     Path(mark).write_text(str(os.getpid()))

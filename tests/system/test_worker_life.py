@@ -143,17 +143,39 @@ def test_rq_sees_the_worker_and_its_commands_work(site: Site) -> None:  # Q1
         assert run.result("b") == "held"
 
 
-def test_the_inbox_stops_a_job(site: Site) -> None:  # W7
+def test_a_cancel_ends_what_runs_and_what_waits_behind_it(site: Site) -> None:  # W7
     with site.worker("--concurrency", "1") as node:
-        mark = site.mark("a")
-        run = site.submit(job("a", "m:spin", {"mark": mark}))
-        pid = int(began(mark).read_text())
-        claim = run.job("a")["claim"]
-        inbox = keys.node_inbox(node.name)
-        site.client.rpush(inbox, f"stop {job_id(run.id, 'a')} other-claim")
-        site.client.rpush(inbox, f"stop {job_id(run.id, 'a')} {claim}")
-        until(lambda: run.status("a") == "stopped", "it stops")
-        assert is_gone(pid)
+        warm = site.submit(*(job(f"n{i}", "m:noop") for i in range(50)))
+        until(lambda: warm.of_all("finished") == 50, "the function is known")
+        mark = site.mark("family")
+        other = site.submit(job("other", "m:noop", priority=1, origin="any.p1"))
+        run = site.submit(
+            job("a", "m:family", {"mark": mark}), *(job(f"n{i}", "m:noop") for i in range(50))
+        )
+        pids = [int(pid) for pid in began(mark).read_text().split()]
+        site.store.control(run.id, "cancel")
+        until(lambda: all(is_gone(pid) for pid in pids), "its processes are gone")
+        assert other.ended("other")["status"] == "finished"
+        leases = keys.node_leases(node.name)
+        until(lambda: not site.client.hlen(leases), "nothing is held any more")
+        assert {run.status(name) for name in ("a", "n0", "n49")} == {"canceled"}
+        assert run.of_all("finished") == 0
+
+
+def test_a_pause_hands_back_what_has_not_begun(site: Site) -> None:  # W7
+    with site.worker("--concurrency", "1") as node:
+        warm = site.submit(*(job(f"n{i}", "m:nap", {"s": 0.0005}) for i in range(50)))
+        until(lambda: warm.of_all("finished") == 50, "the function is known")
+        run = site.submit(*(job(f"n{i}", "m:nap", {"s": 0.05}) for i in range(40)))
+        until(lambda: run.of_all("running") > 1, "some were claimed ahead")
+        site.store.control(run.id, "pause")
+        until(lambda: not site.client.hlen(keys.node_leases(node.name)), "it holds nothing")
+        parked = [f"n{i}" for i in range(40) if run.status(f"n{i}") != "finished"]
+        assert len(parked) > 30
+        assert {run.job(name).get("attempt", "0") for name in parked} == {"0"}
+        site.store.control(run.id, "resume")
+        until(lambda: run.of_all("finished") == 40, "all run after all")
+        assert {run.job(f"n{i}")["attempt"] for i in range(40)} == {"1"}
 
 
 def freeze(node: Worker) -> list[psutil.Process]:
@@ -312,3 +334,40 @@ def test_two_workers_of_one_name(site: Site) -> None:  # Q4
         assert ended.returncode == 2
         assert "runs already" in ended.stderr
         site.submit(job("a", "m:noop")).result("a")
+
+
+def test_a_death_while_redis_is_away_is_told_when_it_is_back(
+    own_redis: OwnRedis, tmp_path: Path
+) -> None:  # Q5 Q6
+    site = Site(own_redis, tmp_path)
+    with site.worker("--concurrency", "1", PENSTOCK_NODE_TIMEOUT_S="600") as node:
+        mark = site.mark("began")
+        run = site.submit(job("a", "m:spin", {"mark": mark}))
+        pid, first = int(began(mark).read_text()), node.registered()
+        until(lambda: own_redis.client.config_set("appendfsync", "always"), "it is written down")
+        own_redis.stop(signal.SIGKILL)
+        node.daemon.kill()
+        until(lambda: is_gone(pid), "its job is ended")
+        until(lambda: "event=redis_lost line=CommandLine" in node.log.read_text(), "it is missed")
+        own_redis.start()
+        until(lambda: run.job("a").get("attempt") == "2", "the job runs again")
+        assert node.registered() not in ("", first)
+        assert run.job("a")["losses"] == "1"
+
+
+def test_a_redis_that_hangs_does_not_hold_up_a_stop(
+    own_redis: OwnRedis, tmp_path: Path
+) -> None:  # Q10
+    site = Site(own_redis, tmp_path)
+    with site.worker("--concurrency", "1") as node:
+        assert own_redis.process is not None
+        server = psutil.Process(own_redis.process.pid)
+        server.suspend()
+        try:
+            node.daemon.kill()
+            until(lambda: "event=daemon_died" in node.log.read_text(), "its death is seen")
+            node.supervisor.terminate()
+            assert node.supervisor.wait(15) in (0, 1)
+        finally:
+            server.resume()
+        until(lambda: node.registered() == "", "what it said last is heard")

@@ -24,7 +24,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeService:
     monkeypatch.delenv("COLUMNS", raising=False)
 
     @contextmanager
-    def open_session(app: Any) -> Iterator[session.Session]:
+    def open_session(app: Any, unsafe: bool = False) -> Iterator[session.Session]:
         url = "redis://me:secret@host/0"
         cli = session.redis_cli_line(url)
         yield session.Session(fake, Settings(), url, cli, embedded=False)  # type: ignore[arg-type]

@@ -46,12 +46,15 @@ EVERY = [
     ["cancel", ID],
     ["retry", ID, "--failed"],
     ["doctor"],
+    ["doctor", "--repair"],
     ["worker", "ls"],
     ["worker", "drain", "n1"],
     ["queue", "ls"],
     ["queue", "pause"],
     ["queue", "resume", "any.p5"],
     ["queue", "dead"],
+    ["queue", "redrive", ID],
+    ["queue", "redrive", "--all"],
 ]
 
 
@@ -75,7 +78,7 @@ def test_every_command_speaks_to_people_too(penstock: Said, argv: list[str]) -> 
     code, out, err = penstock(*argv)
     assert out or err
     assert "Traceback" not in err
-    assert code == (1 if argv == ["doctor"] else 0)
+    assert code == (1 if argv[0] == "doctor" else 0)
 
 
 @pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 1), ("canceled", 3)])
@@ -87,6 +90,51 @@ def test_the_end_of_an_execution_is_the_exit_code(
     assert penstock(*argv)[0] == code
     service.states = [execution(status)]
     assert json.loads(penstock(*argv, "--json")[1])["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("argv", "redriven", "skipped", "code"),
+    [
+        (["--all"], True, False, 0), (["--all"], True, True, 0), (["--all"], False, False, 0),
+        ([ID], False, True, 1), ([], True, False, 2), ([ID, "--all"], True, False, 2),
+    ],
+)  # fmt: skip
+def test_redrive_says_what_runs_again_and_what_does_not(
+    penstock: Said,
+    service: FakeService,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+    redriven: bool,
+    skipped: bool,
+    code: int,
+) -> None:
+    answer = service.redrive(None)
+    answer = {
+        "redriven": answer["redriven"] if redriven else [],
+        "skipped": answer["skipped"] if skipped else [],
+    }
+    monkeypatch.setattr(service, "redrive", lambda id_: answer)
+    said, out, err = penstock("queue", "redrive", *argv)
+    assert said == code
+    if code == 2:
+        assert "--all" in err
+        return
+    assert (f"{ID}  load runs again" in out) == redriven
+    assert ("skipped: it is running" in err) == skipped
+    assert json.loads(penstock("queue", "redrive", *argv, "--json")[1]) == answer
+
+
+def test_dead_letters_are_shown_with_each_attempt(
+    penstock: Said, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = {"attempt": 4, "node": "box-1", "outcome": "crashed", "started_at": "2026-01-02T03:04:05Z",
+               "ended_at": "2026-01-02T03:04:07Z", "error": {"type": "ProcessDied", "message": "signal 9"}}  # fmt: skip
+    letter = {"execution": ID, "job": "load", "attempt": 4, "history": [attempt]}
+    monkeypatch.setattr(service, "dead_letter", lambda limit: [letter])
+    head, line = penstock("queue", "dead")[1].splitlines()
+    assert head.split() == [ID, "load", *["4", "attempts,", "1", "on", "record"]]
+    assert line.split()[:4] == ["4", "box-1", "crashed", "2.00s"]
+    assert line.endswith("ProcessDied: signal 9")
 
 
 def test_run_json_has_the_promised_fields(penstock: Said, service: FakeService) -> None:

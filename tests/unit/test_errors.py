@@ -22,6 +22,7 @@ from penstock.common.errors import AggregationError, Fault, PenstockError, SpecE
         ("RedisUnavailable", 6),
         ("UnsafeRedis", 6),
         ("LockHeld", 1),
+        ("LockLost", 1),
         ("StaleToken", 1),
         ("CodeMissing", 1),
         ("AggregationError", 1),

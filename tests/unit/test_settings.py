@@ -95,3 +95,13 @@ def test_a_setting_that_there_is_not() -> None:
 def test_sizes_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_RESULT_LIMIT_BYTES", "2MiB")
     assert Settings().result_limit_bytes == 2 * 1024 * 1024
+
+
+def test_domains_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:  # Q8
+    assert Settings().domains == ()
+    monkeypatch.setenv("PENSTOCK_DOMAINS", "gpu, rag,gpu")
+    assert Settings.load().domains == ("gpu", "rag")
+    assert Settings.load(domains="vms").domains == ("vms",)
+    monkeypatch.setenv("PENSTOCK_DOMAINS", "GPU cards")
+    with pytest.raises(InputError, match=r"PENSTOCK_DOMAINS.*not a domain"):
+        Settings.load()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from penstock.common.errors import SpecError
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.spec.models import (
     Aggregation,
@@ -239,3 +240,11 @@ def test_the_stored_form_leaves_out_what_is_default() -> None:
 def test_models_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         job().priority = 3
+
+
+def test_a_workflow_has_a_domain() -> None:  # Q8
+    assert parse_workflow(FULL).domain == "default"
+    workflow = parse_workflow({**FULL, "domain": "vms.a-1"})
+    assert Workflow.from_json(workflow.to_json()).domain == "vms.a-1"
+    with pytest.raises(SpecError, match="is not a domain"):
+        parse_workflow({**FULL, "domain": "GPU cards"})

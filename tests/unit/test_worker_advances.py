@@ -104,6 +104,10 @@ class FakeSender:
         self.held: dict[Token, Held] = {}
         self.incarnation, self.node, self.urgent = "inc", "n1", False
         self.sent: list[tuple[Any, Any, Any]] = []
+        self.answer_s, self.back = 0.0, []
+
+    def hand_back(self, held: Held) -> None:
+        self.back.append(held.token.job)
 
     def run(self, request: Any, done: Any, refused: Any = None) -> None:
         self.sent.append((request.args, done, refused))
@@ -191,6 +195,29 @@ def test_every_lane_filled_means_that_there_may_be_more(advances: Any) -> None: 
     sender.sent.pop()[1]([b"OK", [], [row("a", 0)]])
     assert [held.token.job for held in node.taken] == ["x-a"]
     assert made.send()
+
+
+def test_what_was_claimed_long_ago_is_not_begun(advances: Any) -> None:  # Q6
+    """The daemon was stopped meanwhile, and its jobs may have been given away."""
+    made, sender, node = advances
+    assert made.send()
+    sender.answer_s = 3.1
+    sender.sent.pop()[1]([b"OK", [], [row("a", 0)]])
+    assert node.taken == []
+    assert sender.back == ["x-a"]
+    assert [token.job for token in sender.held] == ["x-a"]
+
+
+def test_a_beat_knows_of_the_claims_that_were_answered(advances: Any) -> None:  # Q6
+    made, sender, _ = advances
+    assert made.send()
+    assert made.answered == 0
+    sender.sent.pop()[1]([b"OK", [], []])
+    assert made.answered == 1
+    made.hungry = True
+    assert made.send()
+    sender.sent.pop()[2]("WRONGTYPE")
+    assert made.answered == 2
 
 
 def test_redis_goes_on_while_riders_are_unpacked(advances: Any) -> None:  # Q4

@@ -1,8 +1,17 @@
--- requires: keys now
+-- requires: agenda
 -- Goes on with leased work: it comes up again only after another lease.
--- ARGV  domain, item, the lease's mark, lease (ms)
--- RETURNS the new mark; the old one when the item was posted anew or taken by another
-local key, mark = K.agenda(ARGV[1]), NOW_MS + tonumber(ARGV[4])
-if tonumber(redis.call('ZSCORE', key, ARGV[2]) or 0) ~= tonumber(ARGV[3]) then return ARGV[3] end
-redis.call('ZADD', key, mark, ARGV[2])
-return tostring(mark)
+-- ARGV  the domains that the orchestrator serves (`gpu rag`, or `*`), the lease's mark,
+--       lease (ms), domain, item, domain, item ...
+-- RETURNS {the new mark, the place (from 0) of each item that was posted anew or taken by another}
+local old, mark = tonumber(ARGV[2]), NOW_MS + tonumber(ARGV[3])
+visit(ARGV[1])
+local out = { tostring(mark) }
+for i = 4, #ARGV, 2 do
+  local key, item = K.agenda(ARGV[i]), ARGV[i + 1]
+  if tonumber(redis.call('ZSCORE', key, item) or 0) == old then
+    redis.call('ZADD', key, mark, item)
+  else
+    out[#out + 1] = (i - 4) / 2
+  end
+end
+return out

@@ -8,12 +8,13 @@ if ARGV[2] == '' then
   redis.call('HSET', K.execution(x.id), 'status', 'failed', 'error', ARGV[3], 'ended_at', NOW_ISO)
   x.status = 'failed'
   event('execution_ended', 'execution', x.id, 'status', 'failed')
-  post_agenda('expire ' .. x.id)
+  post_agenda(x.domain, 'expire ' .. x.id)
   X.touch(x)
 else
   local job = J.get(x.id .. '-' .. ARGV[2])
   if not job or job.status ~= 'deferred' or job.waits > 0 then return 'ENDED' end
   F.finish(job, 'failed', 'error', ARGV[3])
+  if job.kind == 'fan-out' then F.push('reopen', x.id, job.job, 0) end
 end
 F.run()
 X.flush()

@@ -16,7 +16,10 @@ local function set_status(status, ...)
   event('execution_' .. status, 'execution', x_id)
 end
 if verb == 'pause' then
-  if x.status ~= 'paused' then set_status('paused') end
+  if x.status ~= 'paused' then
+    set_status('paused')
+    F.tell_nodes('pause', x_id)
+  end
 elseif verb == 'resume' then
   if x.status == 'paused' then
     local chunks = redis.call('HGET', K.execution(x_id), 'chunks')
@@ -27,8 +30,8 @@ elseif verb == 'cancel' then
   -- Whatever was left to do is superseded; what runs in it is canceled with the rest.
   redis.call('DEL', K.outbox(x_id))
   redis.call('HDEL', K.execution(x_id), 'retrying')
-  x.closing = 'canceled'
-  set_status('canceled', 'closing', 'canceled', 'ended_at', NOW_ISO)
+  F.close(x, 'canceled')
+  set_status('canceled', 'ended_at', NOW_ISO)
   F.push('cancel', x_id, 0, 'canceled')
 end
 F.run()

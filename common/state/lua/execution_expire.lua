@@ -12,6 +12,7 @@ for _, name in ipairs(names) do
   local v = redis.call('HMGET', K.job(id), 'origin', 'kind')
   redis.call('EXPIRE', K.job(id), x.ttl_s)
   redis.call('EXPIRE', K.log(x_id, name), x.ttl_s)
+  redis.call('EXPIRE', K.history(x_id, name), x.ttl_s)
   if v[1] then
     redis.call('ZADD', K.finished(v[1]), 'XX', expires_s, id)
     redis.call('ZADD', K.failed(v[1]), 'XX', expires_s, id)

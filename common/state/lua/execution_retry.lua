@@ -10,7 +10,7 @@ if x.status == 'succeeded' then return 'SUCCEEDED' end
 if not EXECUTION_ENDED[x.status] then return 'OPEN' end
 local compiled = redis.call('HGET', K.execution(x_id), 'compiled') == '1'
 
-redis.call('ZREM', K.agenda('default'), 'expire ' .. x_id)
+redis.call('ZREM', K.agenda(x.domain), 'expire ' .. x_id)
 x.status = compiled and 'running' or 'pending'
 redis.call('HSET', K.execution(x_id), 'status', x.status, 'retrying', 1)
 local key = redis.call('HGET', K.execution(x_id), 'key')

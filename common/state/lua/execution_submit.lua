@@ -1,7 +1,7 @@
 -- requires: execution
 -- Accepts an execution, once: the same id or the same key again changes nothing.
 -- ARGV  id, digest of what is submitted, key ('' for none), spec (JSON), then
---       pairs: the execution's fields (name, root, parallelism, policy, ttl_s ...)
+--       pairs: the execution's fields (name, root, parallelism, policy, ttl_s, domain ...)
 -- RETURNS {OK | EXISTS | CONFLICT, the execution's id}
 -- KEEPS  one execution a key; CONFLICT when the key or id holds another digest.
 local id, digest, key, spec = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -11,11 +11,15 @@ local there = redis.call('HGET', K.execution(known), 'submitted_digest')
 if there then return { there == digest and 'EXISTS' or 'CONFLICT', known } end
 
 local fields = { 'id', id, 'key', key, 'submitted_digest', digest, 'status', 'pending', 'created_at', NOW_ISO }
-for i = 5, #ARGV do fields[#fields + 1] = ARGV[i] end
+local domain = 'default'
+for i = 5, #ARGV, 2 do
+  fields[#fields + 1], fields[#fields + 2] = ARGV[i], ARGV[i + 1]
+  if ARGV[i] == 'domain' then domain = ARGV[i + 1] end
+end
 redis.call('HSET', K.execution(id), unpack(fields))
 redis.call('SET', K.spec(id), spec)
 redis.call('ZADD', K.executions(), NOW_MS, id)
 if key ~= '' then redis.call('SET', K.submission(key), id) end
 event('execution_pending', 'execution', id)
-post_agenda('compile ' .. id)
+post_agenda(domain, 'compile ' .. id)
 return { 'OK', id }

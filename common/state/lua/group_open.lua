@@ -23,8 +23,8 @@ if job.status == 'deferred' then
   F.push('group', x.id, name)
   if not first then F.push('reopen', x.id, name, 0) end
 end
-redis.call('HDEL', key, 'asked')
 F.run()
+redis.call('HDEL', key, 'asked')
 X.flush()
 local v = redis.call('HMGET', key, 'created', 'created_chunks', 'settled')
 return { 'OK', tonumber(v[1] or 0), tonumber(v[2] or 0), tonumber(v[3] or 0) }

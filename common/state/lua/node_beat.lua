@@ -1,23 +1,29 @@
 -- requires: settle upkeep
--- A node's heartbeat: renews it, tells which of its tokens no longer hold, recomputes
+-- A node's heartbeat: renews it, tells which of its attempts are to end, recomputes
 -- what its leases take, and does the cluster's upkeep when it is time.
--- ARGV  node, incarnation, state (idle | busy | suspended | draining), then for each job
+-- ARGV  node, incarnation, state (idle | busy | suspended | draining), the number of the
+--       last claim whose reply the daemon knew ('': of all but the last), then for each job
 --       held: id, attempt, claim
--- RETURNS {OK | UNKNOWN, 1 when something is ready, places (0, 3, 6 ...) of the stale ones}
+-- RETURNS {OK | DRAIN (it was told to end) | UNKNOWN, 1 when something is ready, places (0, 3, 6 ...) of the stale ones}
 -- KEEPS  a lease lasts only while its daemon holds it: one that it does not name is
---        dropped, and its job queued again if its token still held. The leases of the
---        last claim are spared: its reply may still be on its way.
+--        dropped, and its job queued again if its token still held. Leases of later
+--        claims are spared: their replies were on their way, or this beat is late.
 local id, incarnation, state = ARGV[1], ARGV[2], ARGV[3]
 local n = N.get(id)
 local known = n.incarnation == incarnation
-local held, stale = {}, {}
-for at = 4, #ARGV, 3 do
+local answered, held, stale = tonumber(ARGV[4]), {}, {}
+for at = 5, #ARGV, 3 do
   held[ARGV[at]] = ARGV[at + 2]
-  if not J.holds(J.get(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]) then
-    stale[#stale + 1] = at - 4
+  local job = J.get(ARGV[at])
+  if not J.holds(job, tonumber(ARGV[at + 1]), ARGV[at + 2]) or X.closed(X.get(job.execution)) then
+    stale[#stale + 1] = at - 5
   end
 end
 if not known then return { 'UNKNOWN', 0, stale } end
+local function is_news(claim)
+  if not answered then return claim == n.claim end
+  return (N.turn(incarnation, claim) or 0) > answered
+end
 
 redis.call('PEXPIRE', K.node(id), 2 * n.timeout_ms)
 redis.call('ZADD', K.nodes(), NOW_MS, id)
@@ -25,12 +31,12 @@ do
   local used, leases = {}, redis.call('HGETALL', K.node_leases(id))
   for i = 1, #leases, 2 do
     local attempt, claim, needs = string.match(leases[i + 1], '^(%d+) (%S+) %d+ ?(.*)$')
-    if held[leases[i]] == claim or claim == n.claim then
+    if held[leases[i]] == claim or is_news(claim) then
       A.add(used, A.parse(needs), 1)
     else
       redis.call('HDEL', K.node_leases(id), leases[i])
       local job = J.get(leases[i])
-      if J.holds(job, tonumber(attempt), claim) then S.requeue(job, 'not held') end
+      if J.holds(job, tonumber(attempt), claim) then S.not_held(job) end
     end
   end
   if next(used) or next(n.used) then
@@ -49,4 +55,4 @@ F.run()
 -- a time-out has been so while the upkeep went on.
 local lists = upkeep(math.max(1500, n.timeout_ms * 2 / 3))
 X.flush()
-return { 'OK', lists > 0 and 1 or 0, stale }
+return { n.drain and 'DRAIN' or 'OK', lists > 0 and 1 or 0, stale }

@@ -3,7 +3,7 @@
 -- ARGV  node, incarnation, hostname, capabilities, resources (slots among them), share of
 --       a cpu that a job takes which names none, time-out (ms), then pairs of fields
 -- RETURNS OK | TAKEN (a live node of this name runs on another host)
--- KEEPS  one incarnation a node; its own leases survive registering again.
+-- KEEPS  one incarnation a node; its own leases and messages survive registering again.
 local id, incarnation, hostname = ARGV[1], ARGV[2], ARGV[3]
 local n = N.get(id)
 local beat = tonumber(redis.call('ZSCORE', K.nodes(), id) or 0)
@@ -12,12 +12,15 @@ if other and n.hostname ~= hostname and NOW_MS - beat <= n.timeout_ms then retur
 
 local jobs, void = S.leased(id)
 for _, job in ipairs(jobs) do
-  if string.sub(job.claim, 1, #incarnation) ~= incarnation then
+  if not N.turn(incarnation, job.claim) then
     S.lost(job, 'losses', CFG.max_losses, CFG.lost_error)
   end
 end
 for _, lease in ipairs(void) do redis.call('HDEL', K.node_leases(id), lease) end
-redis.call('DEL', K.node_inbox(id))
+if n.incarnation ~= incarnation then
+  redis.call('DEL', K.node_inbox(id))
+  redis.call('HDEL', K.node(id), 'drain')
+end
 redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname', hostname,
   'capabilities', ARGV[4], 'resources', ARGV[5], 'share', ARGV[6], 'timeout_ms', ARGV[7],
   'registered_at', NOW_ISO, 'state', 'idle', unpack(ARGV, 8))
@@ -25,7 +28,9 @@ if #jobs == 0 or other then redis.call('HDEL', K.node(id), 'used', 'claim', 'ver
 redis.call('HDEL', K.node(id), 'reserved')
 redis.call('PEXPIRE', K.node(id), 2 * tonumber(ARGV[7]))
 redis.call('ZADD', K.nodes(), NOW_MS, id)
-event('node_registered', 'node', id, 'incarnation', incarnation, 'capabilities', ARGV[4])
+if n.incarnation ~= incarnation then
+  event('node_registered', 'node', id, 'incarnation', incarnation, 'capabilities', ARGV[4])
+end
 F.run()
 X.flush()
 return 'OK'

@@ -10,13 +10,14 @@ local lease = redis.call('HGET', K.node_leases(n.id), id)
 local head, text = string.match(lease or '', '^(%d+ %S+ %d+) ?(.*)$')
 if not head then return 'STALE' end
 local charge = A.parse(text)
-A.add(n.used, charge, -1)
 if ARGV[5] == '1' then
   charge.cpus, charge.slots = nil, nil
 else
   local full = N.charge(n, job.needs)
   charge.cpus, charge.slots = full.cpus, full.slots
 end
+if A.format(charge) == text then return 'OK' end
+A.add(n.used, A.parse(text), -1)
 A.add(n.used, charge, 1)
 redis.call('HSET', K.node_leases(n.id), id, head .. ' ' .. A.format(charge))
 if n.incarnation then N.save_used(n) end

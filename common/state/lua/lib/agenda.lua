@@ -1,12 +1,29 @@
 -- requires: keys now
--- Puts work before the orchestrators and rings their bell once.
-local function ring_bell()
-  if redis.call('LLEN', K.bell()) == 0 then
-    redis.call('LPUSH', K.bell(), '1')
-    redis.call('EXPIRE', K.bell(), 60)
-  end
+-- Work before the orchestrators, by domain. `penstock:domains` holds when one who serves
+-- a domain last looked (`*`: one who serves all); a domain counts from its first work.
+local TAKEOVER_MS = 3000 -- a domain that nobody served for so long is everyone's
+local rung = {}
+-- The word is a domain with work, `*` when nobody serves that domain, or '' when
+-- something is due before orchestrators look by themselves.
+local function ring_bell(word)
+  if rung[word] then return end
+  rung[word] = true
+  redis.call('PUBLISH', K.bell(), word)
 end
-local function post_agenda(item)
-  redis.call('ZADD', K.agenda('default'), NOW_MS, item)
-  ring_bell()
+local function post_agenda(domain, item)
+  redis.call('ZADD', K.agenda(domain), NOW_MS, item)
+  local seen = redis.call('ZMSCORE', K.domains(), domain, '*')
+  if not seen[1] then redis.call('ZADD', K.domains(), NOW_MS, domain) end
+  local visited = math.max(tonumber(seen[1] or NOW_MS), tonumber(seen[2] or 0))
+  ring_bell(NOW_MS - visited > TAKEOVER_MS and '*' or domain)
+end
+-- One who serves these domains (`gpu rag`, or `*`) is there. Returns them as a set.
+local function visit(served)
+  local row, set = {}, {}
+  for domain in string.gmatch(served, '%S+') do
+    row[#row + 1], row[#row + 2] = NOW_MS, domain
+    set[domain] = true
+  end
+  redis.call('ZADD', K.domains(), unpack(row))
+  return set
 end

@@ -7,10 +7,10 @@ function X.get(id)
   local x = X.cache[id]
   if x then return x end
   local v = redis.call('HMGET', K.execution(id), 'status', 'closing', 'parallelism', 'policy', 'root',
-    'digest', 'ttl_s', 'admitted')
+    'digest', 'ttl_s', 'admitted', 'domain')
   x = { id = id, status = v[1] or nil, closing = v[2] or nil, parallelism = tonumber(v[3] or 0),
     policy = v[4] or nil, root = v[5] or '', digest = v[6] or '', ttl_s = tonumber(v[7] or 604800),
-    admitted = tonumber(v[8] or 0), deltas = {}, changed = false }
+    admitted = tonumber(v[8] or 0), domain = v[9] or 'default', deltas = {}, changed = false }
   X.cache[id] = x
   return x
 end
@@ -33,7 +33,7 @@ local function try_end(x)
     redis.call('HSET', K.execution(x.id), 'status', x.status, 'ended_at', NOW_ISO)
     event('execution_ended', 'execution', x.id, 'status', x.status)
   end
-  post_agenda('expire ' .. x.id)
+  post_agenda(x.domain, 'expire ' .. x.id)
 end
 function X.flush()
   for id, x in pairs(X.cache) do

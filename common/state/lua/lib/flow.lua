@@ -37,8 +37,7 @@ function F.finish(job, status, ...)
     F.push('fan', job.execution, job.job, 1, ok and 1 or 0)
   end
   if fault and x.policy == 'fail_fast' and not x.closing then
-    x.closing = 'failed'
-    redis.call('HSET', K.execution(x.id), 'closing', 'failed')
+    F.close(x, 'failed')
     F.push('cancel', x.id, 0, 'fail_fast')
   end
 end
@@ -59,7 +58,7 @@ local function group_check(x_id, name)
     end
   elseif created > 0 and created < total and created - settled <= math.floor(tonumber(v[5] or 1000) / 2)
     and redis.call('HSETNX', K.group(x_id, name), 'asked', 1) == 1 then
-    post_agenda('expand ' .. x_id .. ' ' .. name)
+    post_agenda(X.get(x_id).domain, 'expand ' .. x_id .. ' ' .. name)
   end
 end
 
@@ -71,18 +70,19 @@ group_child_ended = function(job, status)
 end
 
 -- What a job's upstreams (`a b?`) mean for it now: how many are open, and one that
--- ended badly. One that has ended but has yet to tell this job of it counts as open.
+-- ended badly. One that has ended but has yet to tell this job of it counts as open,
+-- unless nothing is left to be told (`all_told`).
 local function not_told_yet(id, name, from)
   local dependents = redis.call('HGET', K.job(id), 'dependents') or ''
   local at = string.find(' ' .. dependents .. ' ', '[ ]' .. string.gsub(name, '%-', '%%-') .. '[ ?]')
   return at and at >= tonumber(from)
 end
-function F.upstreams(x_id, name, text)
+function F.upstreams(x_id, name, text, all_told)
   local open, failed = 0, nil
   for upstream, any_end in string.gmatch(text, '([^ ?]+)(%??)') do
     local id = x_id .. '-' .. upstream
     local v = redis.call('HMGET', K.job(id), 'status', 'on_failure', 'fan_at')
-    if not JOB_ENDED[v[1]] or v[3] and not_told_yet(id, name, v[3]) then
+    if not JOB_ENDED[v[1]] or v[3] and not all_told and not_told_yet(id, name, v[3]) then
       open = open + 1
     elseif v[1] ~= 'finished' and any_end == '' and v[2] ~= 'continue' then
       failed = upstream
@@ -119,15 +119,25 @@ local function step_fan(x_id, name, at, ok)
   if F.draining then redis.call('HDEL', K.job(id), 'fan_at') end
 end
 
-local function tell_node_to_stop(job)
-  if not job.worker_name then return end
-  redis.call('LPUSH', K.node_inbox(job.worker_name), 'stop ' .. job.id .. ' ' .. (job.claim or ''))
-  redis.call('EXPIRE', K.node_inbox(job.worker_name), 60)
+-- Tells every node that holds leases: `cancel` ends what it has of the execution,
+-- `pause` hands back what it has not begun.
+function F.tell_nodes(verb, x_id)
+  for _, id in ipairs(redis.call('ZRANGE', K.nodes(), 0, -1)) do
+    if redis.call('HLEN', K.node_leases(id)) > 0 then
+      redis.call('LPUSH', K.node_inbox(id), verb .. ' ' .. x_id)
+      redis.call('EXPIRE', K.node_inbox(id), 60)
+    end
+  end
+end
+-- Nothing of it may start, or be recorded, from here on; its nodes learn of it at once.
+function F.close(x, why)
+  x.closing = why
+  redis.call('HSET', K.execution(x.id), 'closing', why)
+  F.tell_nodes('cancel', x.id)
 end
 
 local function take_out(job)
   if job.status == 'started' then
-    tell_node_to_stop(job)
     if job.origin then redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. (job.claim or '')) end
   elseif job.status == 'scheduled' then
     redis.call('ZREM', K.due(), job.id)
@@ -195,13 +205,15 @@ local function reset_job(job, x)
     'unmet', 'fan_at', 'gate')
   if job.kind ~= 'fan-out' then redis.call('HDEL', job.key, 'result') end
   for _, verb in ipairs({ 'expand ', 'fanin ' }) do
-    redis.call('ZREM', K.agenda('default'), verb .. x.id .. ' ' .. job.job)
+    redis.call('ZREM', K.agenda(x.domain), verb .. x.id .. ' ' .. job.job)
   end
   event('job_deferred', 'execution', x.id, 'job', job.job)
 end
 local function keep_for_ever(job, x)
   redis.call('PERSIST', job.key)
+  redis.call('HDEL', job.key, 'fan_at') -- what it had yet to tell went with the cancel
   redis.call('PERSIST', K.log(x.id, job.job))
+  redis.call('PERSIST', K.history(x.id, job.job))
   if job.kind == 'fan-out' then
     redis.call('PERSIST', K.group(x.id, job.job))
     redis.call('DEL', K.group_held(x.id, job.job))
@@ -213,7 +225,7 @@ local function begin_reset(x)
   redis.call('HDEL', K.execution(x.id), 'closing', 'ended_at', 'admitted')
   redis.call('DEL', K.held(x.id), K.parked(x.id))
   if x.status == 'pending' or redis.call('HGET', K.execution(x.id), 'compiled') ~= '1' then
-    post_agenda('compile ' .. x.id)
+    post_agenda(x.domain, 'compile ' .. x.id)
   end
 end
 
@@ -259,9 +271,10 @@ local function step_rewait(x_id, at)
   X.touch(X.get(x_id))
 end
 
--- A fan-out has opened again: its children that were reset go on.
+-- A fan-out has opened again: its children that were reset go on. If it could not, they end.
 local function step_reopen(x_id, name, at)
   at = tonumber(at)
+  local source = J.get(x_id .. '-' .. name)
   local room = STEP_LIMIT - F.touched
   if room <= 0 then return { 'reopen', x_id, name, at } end
   local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
@@ -270,8 +283,12 @@ local function step_reopen(x_id, name, at)
     local job = J.get(x_id .. '-' .. child)
     if job and job.group == name and job.status == 'deferred'
       and redis.call('HGET', job.key, 'waits') == tostring(NOT_COUNTED) then
-      redis.call('HSET', job.key, 'waits', 0)
-      G.ready(job)
+      if JOB_ENDED[source.status] then
+        F.skip(job, name)
+      else
+        redis.call('HSET', job.key, 'waits', 0)
+        G.ready(job)
+      end
     end
   end
   if #names == room then return { 'reopen', x_id, name, at + room } end

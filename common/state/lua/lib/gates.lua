@@ -78,7 +78,8 @@ end
 Q.on_parked = G.release
 -- All upstreams of a job are done.
 function G.ready(job)
-  if X.closed(X.get(job.execution)) then return end
+  local x = X.get(job.execution)
+  if X.closed(x) then return end
   if job.kind == 'run' then return G.admit(job) end
-  post_agenda((job.kind == 'fan-out' and 'expand ' or 'fanin ') .. job.execution .. ' ' .. job.job)
+  post_agenda(x.domain, (job.kind == 'fan-out' and 'expand ' or 'fanin ') .. x.id .. ' ' .. job.job)
 end

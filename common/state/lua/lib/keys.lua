@@ -18,6 +18,7 @@ function K.held(id) return PS .. ':exec:' .. id .. ':held' end
 function K.parked(id) return PS .. ':exec:' .. id .. ':parked' end
 function K.outbox(id) return PS .. ':exec:' .. id .. ':outbox' end
 function K.log(id, name) return PS .. ':exec:' .. id .. ':log:' .. name end
+function K.history(id, name) return PS .. ':exec:' .. id .. ':history:' .. name end
 function K.channel(id) return PS .. ':exec:' .. id end
 function K.executions() return PS .. ':executions' end
 function K.submission(key) return PS .. ':key:' .. key end
@@ -31,8 +32,10 @@ function K.node_leases(id) return PS .. ':node:' .. id .. ':leases' end
 function K.due() return PS .. ':due' end
 function K.dead() return PS .. ':dead' end
 function K.agenda(domain) return PS .. ':agenda:' .. domain end
+function K.domains() return PS .. ':domains' end
 function K.bell() return PS .. ':bell' end
 function K.lock(name) return PS .. ':lock:' .. name end
+function K.lock_channel(name) return PS .. ':lock:' .. name end
 function K.fence(name) return PS .. ':fence:' .. name end
 function K.outboxes() return PS .. ':outboxes' end
 function K.unmet() return PS .. ':unmet' end

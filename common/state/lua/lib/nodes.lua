@@ -6,13 +6,19 @@ function N.get(id)
   local n = N.cache[id]
   if n ~= nil then return n end
   local v = redis.call('HMGET', K.node(id), 'incarnation', 'capabilities', 'resources', 'used',
-    'timeout_ms', 'share', 'reserved', 'claim', 'verdicts', 'state', 'hostname')
+    'timeout_ms', 'share', 'reserved', 'claim', 'verdicts', 'state', 'hostname', 'drain')
   n = { id = id, incarnation = v[1] or nil, tags = {}, total = A.parse(v[3]), used = A.parse(v[4]),
     timeout_ms = tonumber(v[5] or 3000), share = tonumber(v[6] or 1), reserved = v[7] or nil,
-    claim = v[8] or nil, verdicts = v[9] or '', state = v[10] or '', hostname = v[11] or '' }
+    claim = v[8] or nil, verdicts = v[9] or '', state = v[10] or '', hostname = v[11] or '',
+    drain = v[12] }
   for tag in string.gmatch(v[2] or '', '%S+') do n.tags[tag] = true end
   N.cache[id] = n
   return n
+end
+-- The number of a claim of this incarnation; nil for a claim of another.
+function N.turn(incarnation, claim)
+  if string.sub(claim, 1, #incarnation) ~= incarnation then return nil end
+  return tonumber(string.match(string.sub(claim, #incarnation + 1), '^%p(%d+)$'))
 end
 function N.has_tags(n, class)
   if class == 'any' then return true end

@@ -1,4 +1,4 @@
--- requires: flow
+-- requires: flow history
 -- The end of one attempt, under its token.
 local S = {}
 -- Back to its list at once: handed back, or its process or node is gone.
@@ -11,6 +11,12 @@ function S.requeue(job, why, ...)
   job.status = 'deferred'
   Q.enqueue(job, true)
 end
+-- A daemon does not hold an attempt that it was given: the reply never reached it.
+local NOT_HELD = '{"type": "NodeLost", "message": "the node did not hold the attempt any more"}'
+function S.not_held(job)
+  H.record(job, 'lost', redis.call('HGET', job.key, 'started_at'), NOT_HELD)
+  S.requeue(job, 'not held')
+end
 local function to_dead_letter(job, status, ...)
   redis.call('ZADD', K.dead(), NOW_MS, job.id)
   F.finish(job, status, ...)
@@ -19,7 +25,7 @@ local function retry(job, delay_ms, error)
   redis.call('HSET', job.key, 'status', 'scheduled', 'error', error, 'retries_left', job.retries_left - 1)
   redis.call('HDEL', job.key, 'claim')
   redis.call('ZADD', K.due(), NOW_MS + delay_ms, job.id)
-  ring_bell() -- whoever waits longer than that learns of it
+  if delay_ms < 2500 then ring_bell('') end -- sooner than orchestrators look by themselves
   X.count(X.get(job.execution), 'running', -1)
   event('job_scheduled', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt,
     'in_ms', delay_ms)
@@ -45,8 +51,12 @@ function S.leased(node_id)
   return jobs, void
 end
 -- A job whose attempt is lost with its process or its node, too often: poison.
-function S.lost(job, counter, limit, error)
+local LOST = '{"type": "NodeLost", "message": "the node was lost while it held the attempt"}'
+function S.lost(job, counter, limit, error, started_at)
   if job.worker_name then redis.call('HDEL', K.node_leases(job.worker_name), job.id) end
+  local crashed = counter == 'crashes'
+  H.record(job, crashed and 'crashed' or 'lost',
+    started_at or redis.call('HGET', job.key, 'started_at'), crashed and error or LOST)
   local times = job[counter] + 1
   if times >= limit then
     redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)
@@ -54,23 +64,29 @@ function S.lost(job, counter, limit, error)
   end
   S.requeue(job, counter, counter, times, 'error', error)
 end
--- Appends output of an attempt, up to its limit; `logged` is the attempt and where its
--- output begins.
-local function append_log(job, attempt, node, text)
-  if text == '' then return end
-  local key = K.log(job.execution, job.job)
+-- Appends output of an attempt, up to its limit. `at` is how many bytes of it were sent
+-- before: a request that comes twice, because its reply was lost, appends once. `logged`
+-- is the attempt, its claim, where its output begins, and how much of it was sent.
+local function append_log(job, attempt, node, text, at)
+  local key, mark = K.log(job.execution, job.job), attempt .. ' ' .. job.claim
   local length = redis.call('STRLEN', key)
-  local last, from = string.match(redis.call('HGET', job.key, 'logged') or '', '^(%d+) (%d+)$')
-  if tonumber(last) ~= attempt then
-    from = length
-    redis.call('HSET', job.key, 'logged', attempt .. ' ' .. from)
-    if attempt > 1 then text = '--- attempt ' .. attempt .. ' on ' .. node .. ' ---\n' .. text end
+  local last, from, sent = string.match(redis.call('HGET', job.key, 'logged') or '',
+    '^(%d+ %S+) (%d+) (%d+)$')
+  local new = last ~= mark
+  from, sent = new and length or tonumber(from), new and 0 or tonumber(sent)
+  at = at or sent
+  text = string.sub(text, math.max(0, sent - at) + 1)
+  if text == '' then return end
+  redis.call('HSET', job.key, 'logged', mark .. ' ' .. from .. ' ' .. math.max(sent, at) + #text)
+  if new and attempt > 1 then
+    text = '--- attempt ' .. attempt .. ' on ' .. node .. ' ---\n' .. text
   end
-  local room = CFG.log_limit_bytes - (length - tonumber(from))
+  local room = CFG.log_limit_bytes - (length - from)
   if room > 0 then redis.call('APPEND', key, string.sub(text, 1, room)) end
 end
 S.append_log = append_log
--- Returns OK, or STALE when the token does not hold, with nothing changed.
+-- Returns OK, or STALE when the token does not hold or the execution was closed, with
+-- nothing recorded.
 function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms, log)
   local job = J.get(id)
   N.drop_lease(n, id, claim)
@@ -78,14 +94,16 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
     event('settle_stale', 'node', n.id, 'id', id, 'attempt', attempt)
     return 'STALE'
   end
+  if X.closed(X.get(job.execution)) then return 'STALE' end
   append_log(job, attempt, n.id, log)
+  local started_at = iso(NOW_MS - took_ms)
   if outcome == 'crashed' then
-    S.lost(job, 'crashes', CFG.max_crashes, error)
+    S.lost(job, 'crashes', CFG.max_crashes, error, started_at)
     return 'OK'
   end
   if job.origin then redis.call('ZREM', K.wip(job.origin), id .. ':' .. claim) end
-  local started = { 'started_at', iso(NOW_MS - took_ms), 'ended_at', NOW_ISO }
-  redis.call('HSET', job.key, unpack(started))
+  redis.call('HSET', job.key, 'started_at', started_at, 'ended_at', NOW_ISO)
+  if outcome ~= 'finished' then H.record(job, outcome, started_at, error) end
   if outcome == 'finished' then
     redis.call('HDEL', job.key, 'error')
     F.finish(job, 'finished', 'result', result, 'metrics', metrics)

@@ -1,11 +1,11 @@
 -- requires: settle
 -- What must happen now and then, done by whoever beats: reaping silent nodes,
 -- promoting what is due, draining outboxes, waking nodes for lists still ready.
-local UPKEEP_MS, SHARE, PATIENCE_MS = 900, 0.02, 25000
+local UPKEEP_MS, RESCORED = 900, 500
 
--- An attempt is given away after max(time-out, min(25 s, 2 % of its run so far)).
+-- A silent node's attempt is given away after max(time-out, min(25 s, 2 % of its run so far)).
 local function patience_ms(timeout_ms, ran_ms)
-  return math.max(timeout_ms, math.min(PATIENCE_MS, SHARE * ran_ms))
+  return math.max(timeout_ms, math.min(CFG.patience_max_ms, CFG.patience_share * ran_ms))
 end
 local function reap_node(id, beat)
   local n = N.get(id)
@@ -94,20 +94,36 @@ local function look_at_heads()
   end
   return #names
 end
--- Nobody reaps for one whole time-out after the upkeep was not done for a while: then
--- it was Redis, or all of us, that was away. `away_ms` is how long a pause counts as
--- that. Returns how many lists hold jobs.
+-- The server's clock went back by `by` ms: what lies ahead of it would never count as
+-- silent, or be due too late.
+local function set_back(by)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.nodes(), '(' .. NOW_MS, '+inf')) do
+    redis.call('ZADD', K.nodes(), NOW_MS, id)
+  end
+  for _, id in ipairs(redis.call('ZRANGE', K.due(), 0, RESCORED - 1)) do
+    redis.call('ZINCRBY', K.due(), -by, id)
+  end
+end
+-- A server that was started again has another id, however quick it was. One that does
+-- not tell (an ACL may forbid it) is judged by its gaps alone.
+local function run_id()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+end
+-- Nobody reaps for one whole time-out after the upkeep was not done for a while, the
+-- server was started again, or its clock went back: then it was Redis, or all of us, that
+-- was away. `away_ms` is how long a pause counts as that. Returns how many lists hold jobs.
 local function upkeep(away_ms)
-  local v = redis.call('HMGET', K.maintenance(), 'at', 'steady_since')
+  local v = redis.call('HMGET', K.maintenance(), 'at', 'steady_since', 'run_id')
   local at, since = tonumber(v[1] or 0), tonumber(v[2] or 0)
   if NOW_MS - at < UPKEEP_MS and NOW_MS >= at then return redis.call('ZCARD', K.ready()) end
-  if NOW_MS - at > away_ms or NOW_MS < at then
-    since = NOW_MS
-    redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'steady_since', NOW_MS)
-  else
-    redis.call('HSET', K.maintenance(), 'at', NOW_MS)
-  end
+  local run = run_id()
+  if NOW_MS < at then set_back(at - NOW_MS) end
+  if NOW_MS - at > away_ms or NOW_MS < at or run ~= v[3] then since = NOW_MS end
+  redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'steady_since', since, 'run_id', run)
   reap(since)
+  F.run()
+  if redis.call('EXISTS', K.due(), K.unmet(), K.ready(), K.outboxes()) == 0 then return 0 end
   promote()
   unpark_unmet()
   local lists = look_at_heads()

@@ -1,0 +1,473 @@
+"""Replies that get lost, for every script that writes (F08, F09).
+
+A random history of a small cluster runs on scripts whose requests all reach the server, but
+whose replies are dropped once, thrice or ten times; its caller sends the same request again, the
+daemon's through its own `CommandLine`, all others by making the call again. What the server holds
+after the first of these requests must be what it holds after the last, and the history, which
+got only the last answer, must end well.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import hiredis
+import redis
+
+from penstock.common.jobs import Token
+from penstock.common.state import keys, repairs
+from penstock.common.state.connection import connect
+from penstock.common.state.scripts import Request, Scripts
+from penstock.common.state.store import STATIC, Store
+from penstock.worker import lines
+from penstock.worker.lines import CommandLine
+from penstock.worker.loop import Loop
+from support.histories import History
+from support.histories import scripts as history_scripts
+from support.scripted import SHIFT_KEY, Node, bad, new_job
+
+from .proxy import Proxy, scripts
+
+#: lib/now.lua with a clock that stands still until a history moves it: the same request again
+#: then writes the same times, so that the whole content can be compared
+STANDING_NOW = f"""
+local NOW_MS, NOW_US = 1800000000000 + tonumber(redis.call('GET', '{SHIFT_KEY}') or 0), 0
+"""
+#: sent by the daemon on its own line, again and again until answered
+OF_THE_DAEMON = frozenset({"node_advance", "node_handback", "node_beat", "job_log", "node_wait"})
+#: events that say only that a request came, not that a state changed
+REMARKS = frozenset({b"settle_stale"})
+
+#: scripts whose lost reply means that an item is done later, once more
+_LEASES = frozenset({"agenda_take", "agenda_renew"})
+_READS = frozenset(
+    [
+        "EXISTS",
+        "GET",
+        "HGET",
+        "HGETALL",
+        "HMGET",
+        "LINDEX",
+        "LLEN",
+        "LRANGE",
+        "SCARD",
+        "SMEMBERS",
+        "SRANDMEMBER",
+        "STRLEN",
+        "TIME",
+        "ZCARD",
+        "ZRANGE",
+        "ZRANGEBYSCORE",
+        "ZREVRANGE",
+        "ZSCORE",
+    ]
+)
+_SNAPSHOT = f"""
+local out = {{}}
+local readers = {{ hash = {{ 'HGETALL' }}, list = {{ 'LRANGE', 0, -1 }}, set = {{ 'SMEMBERS' }},
+  zset = {{ 'ZRANGE', 0, -1, 'WITHSCORES' }}, string = {{ 'GET' }} }}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local kind = redis.call('TYPE', key).ok
+  local how = readers[kind]
+  if how then
+    local value = redis.call(how[1], key, unpack(how, 2))
+    local ttl = redis.call('TTL', key) -- in steps so large that none is passed between two looks
+    out[#out + 1] = {{ key, kind, ttl < 0 and -1 or math.floor((ttl + 250) / 500), value }}
+  end
+end
+local events = redis.call('XREVRANGE', '{keys.events()}', '+', '-', 'COUNT', 1)
+return {{ out, events[1] and events[1][1] or '0-0' }}
+"""
+
+
+@cache
+def writing_scripts() -> tuple[str, ...]:
+    """The names of all scripts that write, from the folder that holds them."""
+    folder = resources.files("penstock.common.state.lua")
+    names = sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".lua"))
+    return tuple(name for name in names if writes(Scripts()[name].text))
+
+
+def writes(text: str) -> bool:
+    """Does a script call any command that writes?"""
+    for call in re.finditer(r"redis\.call\(([^,)]*)", text):
+        if set(re.findall(r"'([A-Z]+)'", call[1])) - _READS:
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a request did again: the script, its arguments, and what is not as before."""
+
+    script: str
+    args: tuple[Any, ...]
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.script}{self.args[:6]!r}: {self.what}"
+
+
+@dataclass
+class Tally:
+    """What was done and found. `done`: requests that changed something and lost their reply;
+    `pairs`: first and last answer of each script, how often."""
+
+    target: int
+    done: Counter[str] = field(default_factory=Counter)
+    idle: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    pairs: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
+
+    def missing(self) -> list[str]:
+        """Scripts that have not had their injections yet."""
+        return [name for name in writing_scripts() if self.done[name] < self.target]
+
+
+class LossyClient:
+    """A client for `Store`: scripts lose their replies, the rest goes straight to the server.
+
+    `times` draws how many replies of a request get lost in a row, 0 for none. With `gives_up`
+    the caller gets the error instead of an answer, as an orchestrator does.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        proxy: Proxy,
+        tally: Tally,
+        known: Scripts,
+        gives_up: bool = False,
+    ) -> None:
+        self.tally = tally
+        self.times: Callable[[], int] = lambda: 0
+        #: no more orchestrators are lost to their leases
+        self.finishing = False
+        self._dice = random.Random(0)
+        self.direct = connect(url)
+        self._watcher = connect(url)
+        self._proxied = connect(proxy.url)
+        self._proxy, self._gives_up = proxy, gives_up
+        self._scripts = {known[name].sha: known[name] for name in known}
+        self._loop = Loop()
+        self._line = CommandLine(self._loop, connect(proxy.url))
+        self._snapshot = self._watcher.register_script(_SNAPSHOT)
+        shas = list(self._scripts)
+        for sha, there in zip(shas, self.direct.script_exists(*shas), strict=True):
+            if not there:
+                self.direct.script_load(self._scripts[sha].text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.direct, name)
+
+    def execute_command(self, *command: Any, **options: Any) -> Any:
+        script = self._scripts.get(command[1]) if command[0] == "EVALSHA" else None
+        if script is not None and script.name == "agenda_renew":
+            self.direct.incrby(SHIFT_KEY, 50)  # what it renews took some time
+        times = self.times() if script is not None else 0
+        if script is None or not times or not self._wanted(script.name):
+            return self.direct.execute_command(*command, **options)
+        untouched = self._look()
+        seen: list[tuple[Any, Any]] = []
+
+        def swallowed(reply: Any) -> None:
+            seen.append((reply, None if seen else self._look()))
+
+        rule = self._proxy.drop_replies(scripts(script.sha.encode()), times, swallowed=swallowed)
+        self.tally.lost += times
+        answer = self._ask(Request(script, list(command[3:])))
+        assert rule.done == times == len(seen), (script.name, rule)
+        self._proxy.normal()
+        changed = seen[0][1] != untouched
+        (self.tally.done if changed else self.tally.idle)[script.name] += 1
+        self._judge(script.name, command[3:], seen[0], answer)
+        return answer
+
+    def _wanted(self, name: str) -> bool:
+        """Is another injection of this script wanted, and would it have something to do?"""
+        if self.tally.done[name] >= self.tally.target:
+            return False
+        if name in _LEASES:  # what was leased comes up again: some replies must arrive
+            return not self.finishing and self._dice.random() < 0.5
+        if name == "outbox_drain":
+            return bool(self.direct.exists(keys.outboxes()))
+        return name != "due_promote" or bool(self.direct.exists(keys.due()))
+
+    def _ask(self, request: Request) -> Any:
+        if request.script.name in OF_THE_DAEMON:
+            return self._ask_as_daemon(request)
+        while True:
+            try:
+                return self._proxied.execute_command(*request.evalsha())
+            except redis.ConnectionError:
+                if self._gives_up:
+                    raise
+
+    def _ask_as_daemon(self, request: Request) -> Any:
+        answers: list[Any] = []
+        self._line.open()
+        while not self._line.free:
+            self._loop.turn()
+        self._line.run(answers.append, request)
+        while not answers:
+            self._loop.turn()
+        if isinstance(answers[0], hiredis.ReplyError):
+            raise redis.ResponseError(str(answers[0]))
+        return answers[0]
+
+    def _look(self) -> tuple[dict[bytes, Any], bytes]:
+        rows, last = self._snapshot()
+        return {row[0]: _content(row) for row in rows}, last
+
+    def _judge(self, name: str, args: Sequence[Any], first: tuple[Any, Any], last: Any) -> None:
+        reply, (before, newest) = first
+        self.tally.pairs[name, _brief(reply), _brief(last)] += 1
+        if name == "agenda_take" or keys.outboxes().encode() in before:
+            return  # more of what is left to do is taken with each request
+        after, _ = self._look()
+        found = [
+            f"{key.decode()} was {before.get(key)!r}, is {after.get(key)!r}"
+            for key in sorted(before.keys() | after.keys())
+            if before.get(key) != after.get(key)
+        ]
+        events: Any = self._watcher.xrange(keys.events(), b"(" + newest, "+")
+        found += [f"event {event}" for _, event in events if event[b"event"] not in REMARKS]
+        self.tally.differences += [Difference(name, tuple(args), what) for what in found]
+
+    def close(self) -> None:
+        self._line.close()
+        self._loop.close()
+        for client in (self.direct, self._watcher, self._proxied):
+            client.close()
+
+
+def _content(row: list[Any]) -> Any:
+    _, kind, expires, value = row
+    if kind == b"hash":
+        value = dict(zip(value[::2], value[1::2], strict=True))
+    elif kind == b"set":
+        value = set(value)
+    return kind, expires, value
+
+
+def _brief(reply: Any) -> str:
+    if isinstance(reply, list):
+        return "[" + " ".join(_brief(item) for item in reply[:3]) + "]"
+    if isinstance(reply, bytes):
+        text = reply.decode(errors="replace")
+        return text if text.isupper() else "text"
+    return "number" if isinstance(reply, int) else str(reply)
+
+
+class LossyHistory(History):
+    """A history in which all that scripts can do happens now and then."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.printed: dict[Token, int] = {}
+
+    def more(self, node: Node) -> list[tuple[int, Any]]:
+        return [
+            (3, self._lock),
+            (2, self._pause_queue),
+            (4, lambda: self._log(node)),
+            (4, lambda: self._wait(node)),
+            (15, self._promote),
+            (3, self._keep_up),
+            (3, self._side_execution),
+            (2, self._fail_control),
+            (2, self._renew),
+            (2, self._drain_node),
+            (2, self._damage),
+        ]
+
+    def step(self, kindly: bool = False) -> None:
+        try:
+            super().step(kindly)
+        except redis.ConnectionError:  # an orchestrator goes on with its next tick
+            self.cluster.pass_time(1)
+
+    def _lock(self) -> None:
+        self.store.lock_acquire("l", "a", 1000)
+        self.store.lock_acquire("l", self.draw.choice(["a", "b"]), 1000)
+        self.store.lock_renew("l", self.draw.choice(["a", "b"]), 100)
+        for owner in self.draw.sample(["a", "b"], 2):
+            self.store.lock_release("l", owner)
+
+    def _pause_queue(self) -> None:
+        name = self.draw.choice(["any.p5", "gpu.p5"])
+        self.store.pause_queues("pause", [name])
+        self.store.pause_queues("resume", [name])
+
+    def _promote(self) -> None:
+        if self.client.zcard(keys.due()):
+            self.cluster.pass_time(0.6)
+            self.store.promote_due()
+
+    def _token(self, node: Node) -> Token | None:
+        held = self.held[node.id]
+        return self.draw.choice(held).token if held else None
+
+    def _log(self, node: Node) -> None:
+        if token := self._token(node):
+            request = self.store.log_request(token, node.id, b"printed\n", self._sent(token))
+            self.store.client.execute_command(*request.evalsha())
+
+    def _sent(self, token: Token) -> int:
+        """How much of an attempt's output was sent before."""
+        sent = self.printed.get(token, 0)
+        self.printed[token] = sent + len(b"printed\n")
+        return sent
+
+    def _wait(self, node: Node) -> None:
+        if token := self._token(node):
+            self.store.wait(node.id, node.incarnation, token, True)
+            self.store.wait(node.id, node.incarnation, token, False)
+
+    def _side_execution(self) -> None:
+        id_ = f"side{self.draw.randrange(10**9):09d}"
+        fields = {"name": "side", "policy": "continue", "ttl_s": 100}
+        self.store.submit(id_, "d", "", fields, self.draw.choice(["", id_]))
+        if self.draw.random() < 0.3:
+            self.store.fail_control(id_, "", '{"type": "E", "message": "m"}')
+            return
+        self.store.extend(id_, STATIC, 0, True, [new_job(f"s{number}") for number in range(12)])
+        self.store.control(id_, "cancel")
+        if self.client.exists(keys.outboxes()):
+            self.store.drain_outbox()
+
+    def _renew(self) -> None:
+        taken = self.store.take_agenda((), 1.0, 4)
+        if taken.items:
+            self.store.renew_agenda((), taken.items, taken.mark, 1.0)
+
+    def _drain_node(self) -> None:
+        node = Node(self.store, "leaving", f"leaving{self.draw.randrange(10**9)}")
+        node.register()
+        self.store.drain(node.id)
+        self.store.leave(node.id, node.incarnation, "drained")
+
+    def _damage(self) -> None:
+        """Lays hands on an execution of its own, on a queue and on leases, and mends them."""
+        id_ = f"hurt{self.draw.randrange(10**9):09d}"
+        self.store.submit(id_, "d", "", {"name": "hurt", "policy": "continue", "ttl_s": 100})
+        self.client.zrem(keys.agenda("default"), f"compile {id_}")
+        repairs.execution(self.store, id_, mend=True)
+        self.store.extend(id_, STATIC, 0, True, [new_job("a")])
+        self.client.lrem(keys.queue("any.p5"), 1, f"{id_}-a")
+        repairs.jobs(self.store, [f"{id_}-a"], mend=True)
+        self.client.hincrby(keys.execution(id_), "running", 1)
+        newest: Any = self.client.xrevrange(keys.events(), count=1)
+        repairs.counts(self.store, id_, "", newest[0][0].decode(), {"running": 0})
+        stray = f"{id_}-a:none"
+        self.client.zadd(keys.wip("any.p5"), {stray: "+inf"})
+        repairs.queue(self.store, "any.p5", [stray], mend=True)
+        self.client.hset(keys.node_leases("ghost"), f"{id_}-a", "1 none 0 ")
+        repairs.node(self.store, "ghost", mend=True)
+        self.store.control(id_, "cancel")
+
+    def _fail_control(self) -> None:
+        for item in self.client.zrange(keys.agenda("default"), 0, -1):
+            verb, execution, *job = item.decode().split()
+            if verb in ("expand", "fanin"):
+                self.store.fail_control(execution, job[0], '{"type": "E", "message": "m"}')
+                return
+
+    def _keep_up(self) -> None:
+        self.cluster.pass_time(1)
+        self.store.upkeep()
+
+    def _end(self, one: Any, kindly: bool) -> Any:
+        if not kindly and self.draw.random() < 0.3:
+            return bad(one, retry_ms=500)
+        return super()._end(one, kindly)
+
+
+class QuickLines:
+    """Lines that connect again at once, so that thousands of lost replies take no minutes."""
+
+    def __enter__(self) -> None:
+        self._backoff = lines.BACKOFF_S
+        lines.BACKOFF_S = (0.0002, 0.001)
+
+    def __exit__(self, *error: object) -> None:
+        lines.BACKOFF_S = self._backoff
+
+
+def lose_replies(
+    url: str,
+    address: tuple[str, int] | str,
+    target: int,
+    seed: int = 0,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Tally:
+    """Runs histories until every script that writes lost `target` replies, on an empty server."""
+    tally = Tally(target)
+    with QuickLines(), Proxy(address) as proxy:
+        while tally.missing() and goes_on():
+            with lossy(url, proxy, tally, step_limit=5 if seed % 2 else 400) as (
+                client,
+                known,
+            ):
+                store = Store(client, scripts=known)  # type: ignore[arg-type]
+                _run(LossyHistory(store, seed, ends=seed % 4 < 2), client, [1, 1, 1, 3, 10])
+            seed += 1
+    return tally
+
+
+def lose_orchestrators_replies(
+    url: str, address: tuple[str, int] | str, histories: int, seed: int = 0
+) -> Tally:
+    """Histories in which every fourth reply to an orchestrator is lost, and it does not ask again."""
+    tally = Tally(10**9)
+    with QuickLines(), Proxy(address) as proxy:
+        for number in range(seed, seed + histories):
+            with lossy(url, proxy, tally, gives_up=True) as (client, known):
+                store = Store(client.direct, scripts=known)
+                theirs = Store(client, scripts=known)  # type: ignore[arg-type]
+                history = LossyHistory(store, number, number % 2 == 0, theirs)
+                _run(history, client, [1, 0, 0, 0])
+    return tally
+
+
+@cache
+def _known(step_limit: int) -> Scripts:
+    return history_scripts(step_limit, STANDING_NOW)
+
+
+@contextmanager
+def lossy(
+    url: str, proxy: Proxy, tally: Tally, step_limit: int = 400, gives_up: bool = False
+) -> Iterator[tuple[LossyClient, Scripts]]:
+    """A client of an empty server, and the scripts that it knows."""
+    known = _known(step_limit)
+    client = LossyClient(url, proxy, tally, known, gives_up)
+    client.direct.flushall()
+    try:
+        yield client, known
+    finally:
+        client.close()
+
+
+def _run(history: LossyHistory, client: LossyClient, times: list[int]) -> None:
+    """A history to its end; replies get lost while anything may happen."""
+    client.times = lambda: history.draw.choice(times)
+    try:
+        for _ in range(history.draw.randint(30, 150)):
+            history.step()
+        client.finishing = True
+        if 0 in times:
+            client.times = lambda: 0
+        history.finish()
+        history.check()
+    except BaseException as error:
+        raise AssertionError(f"seed {history.seed}: {client.tally.differences[-3:]}") from error
