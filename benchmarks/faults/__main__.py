@@ -106,7 +106,9 @@ def _one(arguments: argparse.Namespace) -> None:
         system.close()
         if arguments.keep:
             place = arguments.keep / f"{scenario}-{title.replace('/', '-')}"
-            shutil.copytree(folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+            shutil.copytree(
+                folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock")
+            )
         shutil.rmtree(folder, ignore_errors=True)
     row["limit_s"] = arguments.limit
     row["versions"] = report.versions(config.system)

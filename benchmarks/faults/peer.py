@@ -101,7 +101,9 @@ class Peer(System):
         self.witness.start()
         if self.relayed:
             self.relays = {side: Proxy(address) for side in ("client", "worker")}
-        self._agent = self._spawn("agent", "client", [str(CODE / "agent.py"), self._app], pipes=True)
+        self._agent = self._spawn(
+            "agent", "client", [str(CODE / "agent.py"), self._app], pipes=True
+        )
         self._asking = threading.Lock()
 
     @property

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from chaos.history import Record
 
-from .log import as_hit
 from .system import Lossy, System, Worker
 
 #: Jobs of this length are killed, or stopped, seconds.
@@ -265,5 +264,3 @@ SCENARIOS: dict[str, tuple[Callable[[Run], None], int, bool]] = {
     "lost-reply": (lost_reply, 10, True),
     "fan-in": (fan_in, 16, True),
 }
-
-__all__ = ["SCENARIOS", "Run", "as_hit"]

@@ -50,7 +50,12 @@ def figures(run: Run, history: History) -> dict[str, Any]:
     labels = sorted(set(system.labels.values()) - {"", "trickle"})
     if labels:
         found = {"gone": left["gone"], "open": left["open"], "failed": left["failed"]}
-        found |= {"committed twice": twice, "ran twice": ran_twice, "early": early, "dependents run twice": again}
+        found |= {
+            "committed twice": twice,
+            "ran twice": ran_twice,
+            "early": early,
+            "dependents run twice": again,
+        }
         refused = {label: number for label, number in run.refused.items() if number}
         out["by_kind"] = {
             label: {

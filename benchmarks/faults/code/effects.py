@@ -45,9 +45,7 @@ def say(what, unit, job, attempt, **fields):
     """One record, in one write, so that no kill can cut it in two."""
     record = {"at": time.time(), "what": what, "execution": unit, "job": job, "attempt": attempt}
     record |= {"pid": os.getpid(), "node": os.environ.get("FAULTS_WORKER", ""), **fields}
-    log = os.open(
-        f"{FOLDER}/history/effects.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600
-    )
+    log = os.open(f"{FOLDER}/history/effects.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(log, (json.dumps(record) + "\n").encode())
     finally:
