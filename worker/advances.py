@@ -165,7 +165,6 @@ class Advances:
         self.suspended = advanced.suspended
         if advanced.unknown:
             self._claimant.unknown()
-            return
         claimed = [Held.of(one) for one in advanced.claimed]
         if lanes and sum(not one.rider for one in advanced.claimed) == lanes:
             self.hungry = True

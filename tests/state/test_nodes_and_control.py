@@ -8,7 +8,6 @@ from penstock.common.state.scripts import Limits, Scripts
 from penstock.common.state.store import STATIC, Store
 from support.scripted import (
     EXECUTION_ID,
-    SHIFT_KEY,
     SHIFTED_NOW,
     TTL_S,
     Cluster,
@@ -39,8 +38,7 @@ def test_patience_grows_with_what_is_at_stake(cluster):
     cluster.submit(new_job("long"), new_job("short"))
     silent, alive = cluster.node("silent"), cluster.node("alive")
     (long,) = silent.claim(1)
-    for _ in range(3600):
-        cluster.client.incrby(SHIFT_KEY, 1000)
+    cluster.pass_time(3600)
     silent.beat(long.token)
     alive.beat()
     silent.claim(1)
@@ -207,6 +205,19 @@ def test_a_late_word_of_a_death_leaves_the_successor_alone(cluster):  # Q6
     assert reborn.beat(job.token).stale == []
     assert reborn.register() == "OK"
     assert reborn.advance(done(job)).verdicts == ["OK"]
+
+
+def test_a_node_that_was_forgotten_with_a_reply_under_way_keeps_its_claim(cluster):  # Q5 Q6
+    cluster.submit(new_job("a"))
+    node = cluster.node()
+    (lost,) = node.claim(1)
+    cluster.client.delete(keys.node("n1"))  # Redis stood still for longer than its hash lives
+    again = node.again(lanes=1)
+    assert again.unknown
+    assert [one.token for one in again.claimed] == [lost.token]
+    node.register()
+    assert node.beat(lost.token).stale == []
+    assert node.advance(done(lost)).verdicts == ["OK"]
 
 
 def test_a_new_incarnation_takes_the_old_ones_place(cluster):

@@ -252,6 +252,14 @@ def test_an_unknown_node_claims_nothing(advances: Any) -> None:  # Q6
     assert not node.taken
 
 
+def test_an_unknown_node_keeps_what_it_claimed_before(advances: Any) -> None:  # Q6
+    made, sender, node = advances
+    assert made.send()
+    sender.sent.pop()[1]([b"UNKNOWN", [], [row("a", 0)]])
+    assert node.is_unknown
+    assert [held.token.job for held in node.taken] == ["x-a"]
+
+
 def test_a_settlement_that_redis_refuses_holds_up_nobody(advances: Any) -> None:  # Q6
     made, sender, node = advances
     node.room = 0

@@ -46,7 +46,8 @@ if settled > 0 and redis.call('EXISTS', K.rq_worker(id)) == 1 then
 end
 F.run()
 
-local jobs, status = {}, known and 'OK' or 'UNKNOWN'
+-- One that was forgotten while it waited for the reply still holds what it claimed.
+local jobs, status = known and {} or jobs_of_last_claim(), known and 'OK' or 'UNKNOWN'
 if known and redis.call('EXISTS', K.suspended()) == 1 then status = 'SUSPENDED' end
 if status == 'OK' and not draining and not late then
   local free, ahead = N.free(n), {}

@@ -86,9 +86,9 @@ def node_cut(run: Run) -> None:
         _cut_and_join(run, lab, cables, ["both"])
 
 
-@scenario("half-open", row="F11", full=30, short=2, bound_s=4.0)
+@scenario("half-open", row="F11", full=30, short=2, bound_s=5.0)
 def half_open(run: Run) -> None:
-    """One direction passes nothing: the requests, or the replies."""
+    """One direction passes nothing: the requests, or the replies; then one beat is heard yet."""
     with ExitStack() as after, run.lab() as lab:
         cables = cabled(lab, after, 4, by_proxy=True)
         _cut_and_join(run, lab, cables, ["up", "down"])
