@@ -15,6 +15,7 @@ class Watch:
     def __init__(self, shapes: dict[str, Shape], tags: dict[str, tuple[str, ...]]) -> None:
         self._shapes, self._tags = shapes, tags
         self._retried: set[str] = set()
+        self._settled: dict[Any, str] = {}
 
     def step(self, request: Any, answer: Any, before: View, after: View) -> None:
         """One request was answered; raises AssertionError on a violation."""
@@ -28,20 +29,19 @@ class Watch:
         check(self._shapes, after)
         self._retried = {x for x in self._retried if f"outbox {x}" in after}
 
-    @staticmethod
-    def _commits(about: dict[str, Any], answer: Any, before: View) -> None:
-        """I2, I3: only the token of the attempt that runs settles it, and only once."""
+    def _commits(self, about: dict[str, Any], answer: Any, before: View) -> None:
+        """I2, I3: only the token of the attempt that runs settles it, and only once; a settle that
+        is sent again is told what it was told before."""
         if "ends" not in about or not answer:
             return
-        seen = set()
         for (token, outcome), verdict in zip(about["ends"], about["verdicts"](answer), strict=True):
-            runs = before.get(f"job {token.job}", [""])[:3] == [
-                "started", str(token.attempt), token.claim,
-            ]  # fmt: skip
-            if verdict == "OK" and not about.get("node"):
-                assert runs, f"I3: {token} settled {outcome}, and it did not hold"
-            seen.add(token)
-        assert len(seen) == len(about["ends"])
+            row = before.get(f"job {token.job}", [""])
+            runs = row[:3] == ["started", str(token.attempt), token.claim]
+            if verdict == "OK" and runs:
+                assert token not in self._settled, f"I2: {token} settled twice"
+                self._settled[token] = outcome
+            elif verdict == "OK":
+                assert self._settled.get(token) == outcome, f"I3: {token} settled {outcome}: {row}"
 
     def _claims(self, about: dict[str, Any], answer: Any, before: View) -> None:
         """I10, I11: a job runs where its tags are; nothing of a closed execution starts."""

@@ -23,7 +23,7 @@ class Lease:
 
 @dataclass(eq=False)
 class Node:
-    """A node. `taken`: charges by job and claim, brought in line with the leases by each beat.
+    """A node. `taken`: charges by job and claim, brought in line with the leases by each beat and when it joins.
 
     `last_claim` and `verdicts` answer the last advance when it is sent again.
     """
@@ -106,7 +106,8 @@ class ReferenceCluster(Reference):
             if turn_of(job.claim, incarnation) is None:
                 self._lost(job, "losses")
         if not held or other:
-            node.taken, node.last_claim, node.verdicts = {}, "", ()
+            node.last_claim, node.verdicts = "", ()
+        self._recount(node)
         node.incarnation, node.host, node.tags, node.total = (
             incarnation,
             host,
@@ -176,7 +177,7 @@ class ReferenceCluster(Reference):
             del node.leases[job_id]
             if self._holds((job_id, lease.attempt, lease.claim)):
                 self._requeue(self._job(job_id))
-        node.taken = {(id, lease.claim): lease.charge for id, lease in node.leases.items()}
+        self._recount(node)
         self._done("")
         self._upkeep(max(1500, self.timeout * 2 // 3))
         return self._done(("OK", stale))
@@ -265,6 +266,10 @@ class ReferenceCluster(Reference):
         if lease and (lease.attempt, lease.claim) == token[1:]:
             del node.leases[token[0]]
             node.taken.pop((token[0], token[2]), None)
+
+    @staticmethod
+    def _recount(node: Node) -> None:
+        node.taken = {(id, lease.claim): lease.charge for id, lease in node.leases.items()}
 
     def _leased(self, node: Node) -> list[Job]:
         """The jobs that a node holds, the last comer first: put to the front of their lists one

@@ -78,6 +78,7 @@ class InProcess(Server):
         self._redis = self._lua.execute(Path(__file__).with_name("redis.lua").read_bytes())
         self._run, self._load = self._redis[b"run"], self._redis[b"load"]
         self.save, self.restore = self._redis[b"save"], self._redis[b"restore"]
+        self._describe = self._redis[b"describe"]
 
     def ask(self, *commands: Command) -> list[Any]:
         replies = []
@@ -92,6 +93,12 @@ class InProcess(Server):
         sha = hashlib.sha1(text.encode()).hexdigest()
         self._load(sha.encode(), text.encode())
         return sha
+
+    def describe(self, no_keys: str, no_fields: str, while_started: str) -> str:
+        """The whole state as text, without these keys (Lua patterns) and fields of hashes, some of
+        which are shown of running jobs only."""
+        words = (no_keys, no_fields, while_started)
+        return str(self._describe(*[one.encode() for one in words]).decode())
 
     def restart(self, run_id: int) -> None:
         self._redis[b"run_id"] = f"{run_id:040x}".encode()

@@ -291,3 +291,14 @@ def test_a_claim_that_comes_again_to_a_node_that_was_forgotten(cluster):
     node.advance()
     node.beat()
     assert cluster.statuses("a") == ["queued"]
+
+
+def test_a_node_that_joins_again_gives_its_resources_out_once(cluster):
+    cluster.submit(new_job("a", needs="cpus=2"), new_job("b", needs="cpus=2"))
+    node = cluster.node()
+    (job,) = node.claim(1)
+    cluster.client.delete(keys.node("n1"))
+    node.register()
+    again = node.advance(bad(job, "crashed"), lanes=1).claimed
+    assert [one.name for one in again] == ["a"]
+    assert node.claim(1) == []
