@@ -66,7 +66,7 @@ LOSSY = {
     "dramatiq": (
         Lossy("enqueue", "client", _dispatch(b"enqueue")),
         Lossy("enqueue by URL", "client", _dispatch(b"enqueue"), way="url"),
-        Lossy("claim", "worker", _dispatch(b"fetch"), bool),
+        Lossy("claim", "worker", _dispatch(b"fetch"), any),
         Lossy("complete", "worker", _command(b"LPUSH", b"dramatiq-results")),
         Lossy("acknowledge", "worker", _dispatch(b"ack")),
         Lossy("count", "worker", _barrier_counts),
@@ -200,6 +200,7 @@ class Peer(System):
             status = status or ("failed" if "failed" in every else "succeeded")
             self.journal.write("final", execution=unit, status=status, jobs=jobs)
         self.journal.flush()
+        self.stored_again = self.witness.repeats
 
     def _held(self) -> Held:
         """The content of all keys in which the system keeps what is yet to be run."""

@@ -10,12 +10,12 @@ PROMISES: dict[str, list[str]] = {
         "([Dealing with interruptions](https://python-rq.org/docs/results/#dealing-with-interruptions)); with "
         "`Retry` it is queued again instead ([retries](https://python-rq.org/docs/exceptions/)). "
         "It promises no single result: `job.results()` is a history of up to ten.",
-        "A worker killed: how soon others see it follows from job_monitoring_interval + 60 s and "
-        "maintenance_interval ([rq#2015](https://github.com/rq/rq/issues/2015), "
+        "A worker killed: others see it job_monitoring_interval + 60 s after its last sign of life (SimpleWorker: "
+        "after the job's timeout + 60 s) at the next maintenance, every maintenance_interval ([rq#2015](https://github.com/rq/rq/issues/2015), "
         "[rq#2022](https://github.com/rq/rq/issues/2022), [rq#1571](https://github.com/rq/rq/issues/1571)).",
         "A worker stopped and continued: a success is stored whether or not the execution is still "
         "registered (`rq/worker/base.py`, `handle_job_success`); both attempts store one, and dependents "
-        "start at the first. Near it: [rq#1854](https://github.com/rq/rq/issues/1854).",
+        "are queued at the first.",
         "A lost reply to enqueue: redis-py sends the transaction again, RPUSH among it "
         "([redis-py#977](https://github.com/redis/redis-py/issues/977), "
         "[redis-py#3554](https://github.com/redis/redis-py/issues/3554), "
@@ -43,11 +43,12 @@ PROMISES: dict[str, list[str]] = {
         "[kombu#1733](https://github.com/celery/kombu/pull/1733), "
         "[celery#4354](https://github.com/celery/celery/issues/4354)).",
         "A lost reply to an acknowledgement: kombu logs `Couldn't ack` and does not release the message's "
-        "place in the prefetch count, so a worker with as many such losses as places takes no more "
-        "until it is restarted. With concurrency 1 and prefetch multiplier 1 that is one loss. Seen by "
-        "others: [packit-service#2697](https://github.com/packit/packit-service/issues/2697); near it: "
+        "place in the prefetch count (`kombu/transport/redis.py`, `QoS.ack`), so a worker with as many such "
+        "losses as places takes no more. With concurrency 1 and prefetch multiplier 1 that is one loss. Near "
+        "it: [packit-service#2697](https://github.com/packit/packit-service/issues/2697), "
         "[celery#8030](https://github.com/celery/celery/issues/8030).",
-        "A lost reply to enqueue: the client publishes again (`task_publish_retry`, on by default).",
+        "A lost reply to enqueue: the client publishes again (`task_publish_retry`, on by default: [Calling]"
+        "(https://docs.celeryq.dev/en/stable/userguide/calling.html#message-sending-retry)).",
     ],
     "dramatiq": [
         'Promises: it "strives for at-least-once message delivery and assumes all actors are idempotent" '
@@ -59,8 +60,7 @@ PROMISES: dict[str, list[str]] = {
         "A worker stopped and continued: its acknowledgement is void (the message has left its set), "
         "but its result is stored, its pipeline goes on and its group counts.",
         "A lost reply to a claim: the message stays with the worker that never saw it, as long as that worker "
-        "lives; it is queued again when the worker is restarted (`dispatch.lua`: only dead workers' messages "
-        "are).",
+        "lives: only messages of workers without a heartbeat are queued again (`dispatch.lua`).",
         "A lost reply to the count of a group: the decrement is made again (`rate_limits/backends/redis.py`, "
         "`decr`: redis-py turns the lost reply into a WatchError, and the loop begins anew), so that the "
         "callback comes early, and twice.",

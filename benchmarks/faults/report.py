@@ -138,6 +138,8 @@ def _note(row: dict[str, Any]) -> str:
         notes.append(f"{row['refused']} errors to the caller")
     if row["ran_to_the_end_twice"]:
         notes.append(f"{row['ran_to_the_end_twice']} jobs ran to their end twice")
+    if row.get("stored_again"):
+        notes.append(f"{row['stored_again']} results stored again by the same attempt")
     return "; ".join(notes)
 
 

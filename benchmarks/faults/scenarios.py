@@ -91,7 +91,8 @@ def stopped_worker(run: Run) -> None:
     worker has run into the same job; then SIGCONT, while that one runs."""
     system = run.system
     at_once = min(4, run.injections)
-    workers = [system.worker() for _ in range(2 * at_once)]
+    # Half of them are stopped; two more than take over, for what waits for these jobs.
+    workers = [system.worker() for _ in range(2 * at_once + 2)]
     system.await_workers(workers)
     while run.count < run.injections:
         wait_for(lambda: not system.log.running() and system.at_work() == 0, 30.0)

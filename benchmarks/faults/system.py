@@ -86,7 +86,9 @@ class System(ABC):
         self.folder = folder
         self.relayed = relayed
         self.relays: dict[str, Proxy] = {}
+        #: submits that were errors to the caller, and results that one attempt stored more than once
         self.refused = 0
+        self.stored_again = 0
         #: of each unit that was accepted: its jobs' specs, and the label under which it was sent
         self.accepted: dict[str, dict[str, Record]] = {}
         self.labels: dict[str, str] = {}

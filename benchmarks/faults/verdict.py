@@ -33,6 +33,7 @@ def figures(run: Run, history: History) -> dict[str, Any]:
         "injections": run.count,
         "accepted": len(jobs),
         "refused": system.refused,
+        "stored_again": system.stored_again,
         **{state: len(keys) for state, keys in left.items()},
         "double_commits": len(twice),
         "ran_to_the_end_twice": len(ran_twice),
