@@ -7,7 +7,7 @@ import json
 from .system import Config
 
 _RQ = ("--worker-ttl", "20", "--job-monitoring-interval", "1", "--maintenance-interval", "1")
-_CELERY = {"visibility_timeout": 6, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+_CELERY = {"visibility_timeout": 8, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
 _DRAMATIQ = {"heartbeat_timeout": 2000, "maintenance_chance": 1_000_000}
 
 CONFIGS = [
@@ -36,13 +36,13 @@ CONFIGS = [
         "celery",
         "default",
         "prefork, concurrency 1, task_acks_late, task_reject_on_worker_lost, "
-        "worker_prefetch_multiplier=1; visibility_timeout 3600 s as it comes",
+        "worker_deduplicate_successful_tasks, worker_prefetch_multiplier=1; visibility_timeout 3600 s as it comes",
         {},
     ),
     Config(
         "celery",
         "fast",
-        "as default, with visibility_timeout=6 s (set in the three documented places), "
+        "as default, with visibility_timeout=8 s (set in the three documented places), "
         "unacked_restore_interval=1, unacked_restore_throttle=1",
         {"FAULTS_TRANSPORT": json.dumps(_CELERY)},
     ),

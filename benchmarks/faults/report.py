@@ -25,10 +25,10 @@ ABOUT = {
     "kill-worker": "SIGKILL of a worker with all its processes while it runs a job of 1.5 s; three "
     "others live, and another is started in its place. *open*: not done within the limit, though "
     "the system still has it. *recovery*: from the kill until the job started again.",
-    "stopped-worker": "SIGSTOP of a worker with all its processes, a second into a job of 3 s that "
+    "stopped-worker": "SIGSTOP of a worker with all its processes, a second into a job of 5 s that "
     "another job waits for; SIGCONT half a second after another worker has started the same job. "
     "*double commits*: jobs for which results of two attempts were stored. *early*: dependents "
-    "that started before the result that stands was stored.",
+    "that started before the run had ended whose result stands.",
     "lost-reply": "The reply to one request is swallowed and its connection closed; by kind of "
     "request in the next table.",
     "fan-in": "Eight jobs and a merge behind them (RQ: `depends_on`, Celery: chord, Dramatiq: group "

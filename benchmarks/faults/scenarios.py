@@ -13,7 +13,9 @@ from chaos.history import Record
 from .system import Lossy, System, Worker
 
 #: Jobs of this length are killed, or stopped, seconds.
-JOB_S, STOPPED_JOB_S = 1.5, 3.0
+JOB_S, STOPPED_JOB_S = 1.5, 5.0
+#: Between two kinds of request: second copies of what was sent are run by then, seconds.
+CALM_S = 3.0
 
 
 @dataclass
@@ -158,6 +160,7 @@ def lost_reply(run: Run) -> None:
                 break
             wait_for(lambda: system.at_work() == 0, 1.5)
         wait_for(lambda: not system.unfinished(), 10.0)
+        time.sleep(CALM_S)
         run.refused[kind.kind] = system.refused - sum(run.refused.values())
     system.label, system.way = "", "host"
     await_all(run, trickle=True, at_least_s=15.0)

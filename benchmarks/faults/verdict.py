@@ -106,18 +106,19 @@ def _by_job(history: History, what: str) -> defaultdict[Key, list[Record]]:
 
 
 def _early(accepted: dict[str, dict[str, Record]], history: History) -> list[Key]:
-    """Jobs that began before an upstream had a result, or before it got the one that it has."""
-    starts, commits = _by_job(history, "start"), _by_job(history, "committed")
+    """Jobs that began before an upstream had run to its end, or before the run of it had ended
+    whose result stands."""
+    starts, ends, commits = (_by_job(history, what) for what in ("start", "end", "committed"))
     out = []
     for unit, jobs in accepted.items():
         for job, spec in jobs.items():
-            begun = starts[unit, job]
-            if not begun:
+            if not starts[unit, job]:
                 continue
+            first = starts[unit, job][0]["at"]
             for upstream in spec["upstreams"]:
+                done = {one["attempt"] for one in ends[unit, upstream] if one["at"] <= first}
                 results = commits[unit, upstream]
-                first = begun[0]["at"]
-                if not results or results[0]["at"] > first or results[-1]["at"] > first:
+                if not done or (results and results[-1]["attempt"] not in done):
                     out.append((unit, job))
                     break
     return out

@@ -11,6 +11,7 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
+    worker_deduplicate_successful_tasks=True,
     broker_connection_retry_on_startup=True,
 )
 # {"visibility_timeout": ...} and more; its documentation asks for this one in three places.
