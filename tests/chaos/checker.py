@@ -23,100 +23,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from .history import History, Record
+from .story import EXECUTION_ENDED, TERMINAL, Key, Life, Story, Violation
+from .timing import recoveries
 
 #: How often a job may take its process down (the product's own default).
 MAX_CRASHES = 3
 #: After a cancel: unstarted attempts begin no later than this, running ones are gone, seconds. These
-#: are what no machine, however busy, may exceed; `delays` has what is promised and measured.
+#: are what no machine, however busy, may exceed; `timing.delays` has what is promised and measured.
 REVOKED_S, GONE_S = 1.0, 3.0
-TERMINAL = frozenset({"finished", "failed", "canceled", "stopped"})
-EXECUTION_ENDED = frozenset({"succeeded", "failed", "canceled"})
 #: Records that end a claim without a result.
 VOID = ("crashed", "lost", "handed_back", "retrying")
-
-Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Violation:
-    """`trace` are the records that show it, and no more."""
-
-    invariant: str
-    job: str
-    text: str
-    trace: tuple[Record, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [f"{self.invariant} {self.job}: {self.text}"]
-        return "\n".join([*lines, *(f"    {str(record)[:200]}" for record in self.trace)])
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """From a fault until the job that it hit was claimed again; None: it was not."""
-
-    fault: Record
-    execution: str
-    job: str
-    seconds: float | None
-
-
-@dataclass
-class Life:
-    """All that is recorded of one job, in order."""
-
-    key: Key
-    spec: Record | None = None
-    records: list[Record] = field(default_factory=list)
-    final: Record | None = None
-
-    @property
-    def name(self) -> str:
-        return "/".join(self.key)
-
-    def of(self, *whats: str) -> list[Record]:
-        return [record for record in self.records if record["what"] in whats]
-
-
-class Story:
-    """A history by job and by execution."""
-
-    def __init__(self, history: History, timed: bool = True) -> None:
-        self.history = history
-        self.timed = timed
-        self.lives: dict[Key, Life] = {}
-        self.executions: dict[str, list[Record]] = defaultdict(list)
-        self.finals: dict[str, Record] = {}
-        self.others: list[Record] = []
-        #: place of a record in the history, by its id()
-        self.place = {id(record): place for place, record in enumerate(history)}
-        for record in history:
-            self._take(record)
-
-    def life(self, execution: str, job: str) -> Life:
-        key = (execution, job)
-        if key not in self.lives:
-            self.lives[key] = Life(key)
-        return self.lives[key]
-
-    def _take(self, record: Record) -> None:
-        what, execution = record["what"], record.get("execution")
-        if what == "accepted":
-            for name, spec in record["jobs"].items():
-                self.life(execution, name).spec = spec
-        elif what == "final":
-            self.finals[execution] = record
-            for name, row in record["jobs"].items():
-                self.life(execution, name).final = row
-        elif "job" in record:
-            self.life(execution, record["job"]).records.append(record)
-        if execution is None:
-            self.others.append(record)
-        elif "job" not in record:
-            self.executions[execution].append(record)
 
 
 def check(history: History, bound_s: float | None = None, *, timed: bool = True) -> list[Violation]:
@@ -361,77 +279,6 @@ def _tags(story: Story) -> Iterator[Violation]:  # I10
 
 
 # -- recovery, and what it may cost
-
-
-def recoveries(history: History) -> list[Recovery]:
-    """One for every attempt that a fault hit and that did not end by itself all the same."""
-    story = Story(history)
-    out = []
-    for fault in story.others:
-        if fault["what"] != "fault":
-            continue
-        for hit in fault.get("jobs", ()):
-            life = story.life(hit["execution"], hit["job"])
-            if not _ended_by_itself(life, hit["attempt"]):
-                again = _again(life, hit["attempt"], fault["at"])
-                out.append(Recovery(fault, *life.key, again))
-    return out
-
-
-def delays(history: History) -> dict[str, list[float]]:
-    """How long it took, in seconds, one figure for each execution or node that it concerns:
-
-    `revoked`: from a cancel until the last claimed attempt had begun that begins in spite of it,
-    `gone`: from a cancel until the last sign of life of what ran, `stale`: from a node's going
-    on until that of what it had lost. 0 where there was none afterwards.
-    """
-    story = Story(history)
-    lives: dict[str, list[Life]] = defaultdict(list)
-    for life in story.lives.values():
-        lives[life.key[0]].append(life)
-    out: dict[str, list[float]] = {"revoked": [], "gone": [], "stale": []}
-    for ack in (record for record in history if record["what"] == "cancel_acked"):
-        revoked, gone = [], []
-        for life in lives[ack["execution"]]:
-            begun = {r["attempt"]: r["at"] for r in life.of("start")}
-            over = {r["attempt"] for r in life.of("end", "committed") if r["at"] <= ack["at"]}
-            for claim in life.of("claimed"):
-                attempt = claim["attempt"]
-                if claim["at"] > ack["at"] or attempt in over:
-                    continue
-                start = begun.get(attempt)
-                if start is None or start > ack["at"]:
-                    revoked.append(0.0 if start is None else start - ack["at"])
-                else:
-                    gone.append(_last_sign(life, attempt) - ack["at"])
-        out["revoked"] += [max(0.0, *revoked)] if revoked else []
-        out["gone"] += [max(0.0, *gone)] if gone else []
-    for record in (record for record in history if record["what"] == "continued"):
-        stale = []
-        for hit in record["jobs"]:
-            life = story.life(hit["execution"], hit["job"])
-            lost = [r for r in life.of("lost") if r["attempt"] == hit["attempt"]]
-            if lost and lost[0]["at"] < record["at"]:
-                stale.append(_last_sign(life, hit["attempt"]) - record["at"])
-        out["stale"] += [max(0.0, *stale)] if stale else []
-    return out
-
-
-def _last_sign(life: Life, attempt: int) -> float:
-    signs = [r["at"] for r in life.of("start", "tick", "end") if r["attempt"] == attempt]
-    return float(max(signs, default=0.0))
-
-
-def _ended_by_itself(life: Life, attempt: int) -> bool:
-    """Its own end, or its retry, was on the way already."""
-    return any(r.get("attempt") == attempt for r in life.of("committed", "ended", "retrying"))
-
-
-def _again(life: Life, attempt: int, since: float) -> float | None:
-    for record in life.of("claimed"):
-        if record["at"] > since and record["attempt"] >= attempt:
-            return float(record["at"] - since)
-    return None
 
 
 def _recovered(story: Story) -> Iterator[Violation]:  # I6

@@ -27,12 +27,12 @@ from penstock.orchestrator.service import Service
 from penstock.worker.isolation import is_alive
 from support.processes import Machines, until
 
-from .checker import EXECUTION_ENDED, TERMINAL
 from .effects import Effects, Running
 from .history import Journal, Record, digest
 from .node import Node
 from .recorder import Recorder
 from .server import Server
+from .story import EXECUTION_ENDED, TERMINAL
 from .workflows import Prepared, describe
 
 CODE = Path(__file__).parent / "code"

@@ -26,9 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .checker import Violation, check, delays, recoveries
+from .checker import check
 from .history import History, read, save
 from .lab import Lab
+from .story import Violation
+from .timing import delays, recoveries
 
 
 @dataclass(frozen=True)

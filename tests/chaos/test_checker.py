@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.checker import check, delays, recoveries
+from chaos.checker import check
 from chaos.history import Journal, read, spec
+from chaos.timing import delays, recoveries
 
 
 class Story:

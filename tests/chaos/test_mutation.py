@@ -12,6 +12,7 @@ from chaos.load import Load
 from chaos.scenario import SCENARIOS, Run
 from chaos.scenarios.stops import Stopped
 from chaos.workflows import batch
+from support.processes import until
 
 PACKAGE = Path(penstock.__file__).parent
 SOUND = "return job and job.status == 'started' and job.attempt == attempt and job.claim == claim"
@@ -39,7 +40,8 @@ def stop_one_node(folder, package):
         lab.orchestrator()
         node, _ = lab.nodes(2)
         load = Load(lab, batch(8, s=0.3), ahead=1)
-        load.keep_up()
+        load.await_work(node)
+        until(lambda: any(one.node == node.name for one in lab.running()), what="its jobs run")
         stopped = Stopped(run, lab, node, late=True)
         assert stopped.late
         assert lab.await_recovery(stopped.fault)

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from chaos import runner
-from chaos.checker import Violation
 from chaos.scenario import SCENARIOS, Run, Scenario
+from chaos.story import Violation
 
 
 def run_of(recoveries=(), *, count=4, short=False, bound_s=1.0, delays=None):
