@@ -13,7 +13,7 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
 	fi
 
-.PHONY: help demo test prove chaos chaos-short check redis
+.PHONY: help demo test prove chaos chaos-short model bench-faults check redis
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -33,6 +33,13 @@ chaos: $(TOOLS) redis ## faults on purpose, judged by a checker (MINUTES=30 ONLY
 
 chaos-short: ## the same with small numbers, in under 5 minutes
 	@$(MAKE) --no-print-directory chaos CHAOS='--short --jobs 2'
+
+model: $(TOOLS) ## the scripts against the reference model, and every interleaving of small graphs (RUNS=100000)
+	@cd tests && ../$(BIN)/python -m model $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED))
+
+bench-faults: $(TOOLS) redis ## the same faults on RQ, Celery and Dramatiq (ONLY=kill-worker SCALE=0.5 AT_ONCE=1)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.faults $(if $(ONLY),--only $(ONLY)) \
+		$(if $(SCALE),--scale $(SCALE)) $(if $(AT_ONCE),--at-once $(AT_ONCE)) $(if $(KEEP),--keep $(KEEP))
 
 check: $(TOOLS) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

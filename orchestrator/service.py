@@ -32,6 +32,7 @@ from ..common.state import keys
 from ..common.state.connection import why_refused
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
 from ..common.state.store import Store
+from . import queues
 from .audit import audit, repair
 from .checks import checks
 from .deadletter import dead_letters, redrive
@@ -48,7 +49,6 @@ from .rows import (
     may_have_history,
     node_row,
     progress_of,
-    queue_row,
 )
 
 LAST = "last"
@@ -348,51 +348,15 @@ class Service:
 
     def queues(self) -> list[dict[str, Any]]:
         """The queues that were ever used, the highest priority first."""
-        prefix = keys.queue("")
-        names = sorted(
-            member.decode().removeprefix(prefix) for member in self._redis.smembers(keys.queues())
-        )
-        paused = {member.decode() for member in self._redis.smembers(keys.paused())}
-        suspended = bool(self._redis.exists(keys.suspended()))
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.llen(keys.queue(name))
-                pipe.zcard(keys.wip(name))
-                pipe.zcard(keys.finished(name))
-                pipe.zcard(keys.failed(name))
-            counts = pipe.execute()
-        rows = [
-            queue_row(name, counts[4 * i : 4 * i + 4], suspended or name in paused)
-            for i, name in enumerate(names)
-        ]
-        return sorted(rows, key=lambda row: (-row["priority"], row["class"]))
+        return queues.rows(self._redis)
 
     def pause_queues(self, names: Sequence[str] | None = None) -> None:
         """No claims from these queues, or from any (as `rq suspend`). Raises NotFound."""
-        if names:
-            self._check_queues(names)
-            self.store.pause_queues("pause", names)
-        else:
-            self._redis.set(keys.suspended(), 1)
+        queues.pause(self.store, names)
 
     def resume_queues(self, names: Sequence[str] | None = None) -> None:
         """Undoes `pause_queues`; without names, all of it. Raises NotFound."""
-        if names:
-            self._check_queues(names)
-            self.store.pause_queues("resume", names)
-            return
-        self._redis.delete(keys.suspended())
-        paused = [member.decode() for member in self._redis.smembers(keys.paused())]
-        if paused:
-            self.store.pause_queues("resume", paused)
-
-    def _check_queues(self, names: Sequence[str]) -> None:
-        known = {row["name"] for row in self.queues()}
-        for name in names:
-            if name not in known:
-                raise NotFound(
-                    f"there is no queue {name}; known are {', '.join(sorted(known)) or 'none yet'}"
-                )
+        queues.resume(self.store, names)
 
     def dead_letter(self, limit: int = 100) -> list[dict[str, Any]]:
         """Jobs that used up their retries or were poison, the latest first, with their `history`."""

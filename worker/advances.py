@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..common.jobs import Settlement, Token
+from ..common.state.replies import parse_advance
 from ..common.state.scripts import Request
-from ..common.state.store import Store, parse_advance
+from ..common.state.store import Store
 from . import settling
 from .held import Held
 

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import hiredis
 
 from ..common.jobs import Beaten, Token
+from ..common.state.replies import parse_beat, parse_results
 from ..common.state.scripts import Request
-from ..common.state.store import Store, parse_beat, parse_results
+from ..common.state.store import Store
 from . import settling
 from .advances import Advances, Claimant
 from .held import Held, Verdict

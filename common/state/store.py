@@ -17,17 +17,15 @@ import redis
 from ..jobs import (
     Advanced,
     Beaten,
-    Claimed,
     NodeInfo,
     Settlement,
     Token,
-    config_of,
     format_amounts,
     job_id,
-    parse_amounts,
     split_job_id,
 )
 from . import keys
+from .replies import as_mapping, as_text, as_texts, parse_advance, parse_beat, parse_results
 from .scripts import Limits, Request, Script, Scripts, run
 
 #: jobs in one chunk of an extension; a script touches at most 500
@@ -191,11 +189,11 @@ class Store:
 
     def handback(self, node: str, incarnation: str, tokens: Sequence[Token]) -> list[str]:
         """As `handback_request`, sent at once; OK or STALE for each."""
-        return _texts(run(self.client, self.handback_request(node, incarnation, tokens)))
+        return as_texts(run(self.client, self.handback_request(node, incarnation, tokens)))
 
     def wait(self, node: str, incarnation: str, token: Token, waiting: bool) -> str:
         """As `wait_request`, sent at once; OK or STALE."""
-        return _text(run(self.client, self.wait_request(node, incarnation, token, waiting)))
+        return as_text(run(self.client, self.wait_request(node, incarnation, token, waiting)))
 
     # -- executions
 
@@ -205,7 +203,7 @@ class Store:
         """(OK, EXISTS or CONFLICT, the execution's id)."""
         pairs = [item for pair in fields.items() for item in pair]
         verdict, id_ = self._call("execution_submit", execution, digest, key, spec, *pairs)
-        return _text(verdict), _text(id_)
+        return as_text(verdict), as_text(id_)
 
     def extend(
         self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]
@@ -240,13 +238,13 @@ class Store:
     ) -> tuple[str, int, int, int]:
         """Opens a fan-out: (OK or ENDED, jobs created, chunks created, jobs settled)."""
         reply = self._call("group_open", execution, name, total, limit, window, result)
-        return _text(reply[0]), int(reply[1]), int(reply[2]), int(reply[3])
+        return as_text(reply[0]), int(reply[1]), int(reply[2]), int(reply[3])
 
     def start_control(self, execution: str, name: str, claim: str, who: str) -> Token | None:
         """Takes a fan-in to run it; None when it has ended."""
         id_ = job_id(execution, name)
         verdict, attempt = self._call("control_start", id_, claim, who)
-        return Token(id_, int(attempt), claim) if _text(verdict) == "OK" else None
+        return Token(id_, int(attempt), claim) if as_text(verdict) == "OK" else None
 
     def settle_control(
         self, token: Token, outcome: str, result: str = "", error: str = "", metrics: str = "{}"
@@ -265,7 +263,7 @@ class Store:
     def take_agenda(self, served: Sequence[str], lease_s: float, limit: int) -> Taken:
         """Leases items of these domains (none: of all), or of such as nobody serves."""
         reply = self._call("agenda_take", _served(served), int(lease_s * 1000), limit)
-        mark, next_ms, *rest = _texts(reply)
+        mark, next_ms, *rest = as_texts(reply)
         items = [Item(*pair) for pair in zip(rest[::2], rest[1::2], strict=True)]
         return Taken(mark, items, None if next_ms == "-1" else float(next_ms) / 1000)
 
@@ -275,7 +273,7 @@ class Store:
         """Goes on with leased items: the lease's new mark, and those that are not ours any more."""
         pairs = [word for item in items for word in item]
         reply = self._call("agenda_renew", _served(served), mark, int(lease_s * 1000), *pairs)
-        return _text(reply[0]), [items[int(place)] for place in reply[1:]]
+        return as_text(reply[0]), [items[int(place)] for place in reply[1:]]
 
     def finish_agenda(self, item: Item, mark: str) -> str:
         """OK, AGAIN when the item was posted anew or taken by another meanwhile."""
@@ -296,9 +294,9 @@ class Store:
     def lock_acquire(self, name: str, owner: str, ttl_s: float) -> int | Holder:
         """The fencing number, or who holds the lock."""
         verdict, *rest = self._call("lock_acquire", name, owner, int(ttl_s * 1000))
-        if _text(verdict) == "OK":
+        if as_text(verdict) == "OK":
             return int(rest[0])
-        return Holder(_text(rest[0]), max(0, int(rest[1])) / 1000)
+        return Holder(as_text(rest[0]), max(0, int(rest[1])) / 1000)
 
     def lock_renew(self, name: str, owner: str, ttl_s: float) -> str:
         """OK or LOST."""
@@ -320,19 +318,19 @@ class Store:
 
     def execution(self, execution: str) -> dict[str, str]:
         """All fields of an execution; empty when there is none."""
-        return _decoded(self.client.hgetall(keys.execution(execution)))
+        return as_mapping(self.client.hgetall(keys.execution(execution)))
 
     def group(self, execution: str, name: str) -> dict[str, str]:
         """All fields of a fan-out's group; empty before it opens."""
-        return _decoded(self.client.hgetall(keys.group(execution, name)))
+        return as_mapping(self.client.hgetall(keys.group(execution, name)))
 
     def spec(self, execution: str) -> str:
         """The stored workflow, JSON; empty when there is none."""
-        return _text(self.client.get(keys.spec(execution)) or b"")
+        return as_text(self.client.get(keys.spec(execution)) or b"")
 
     def job_names(self, execution: str) -> list[str]:
         """Names of all jobs created so far, in order."""
-        return _texts(self.client.lrange(keys.jobs(execution), 0, -1))
+        return as_texts(self.client.lrange(keys.jobs(execution), 0, -1))
 
     def jobs(
         self, execution: str, names: Sequence[str], fields: Sequence[str]
@@ -344,7 +342,7 @@ class Store:
                 for name in names[start : start + 1000]:
                     pipe.hmget(keys.job(job_id(execution, name)), list(fields))
                 for values in pipe.execute():
-                    out.append(dict(zip(fields, (_text(v or b"") for v in values), strict=True)))
+                    out.append(dict(zip(fields, (as_text(v or b"") for v in values), strict=True)))
         return out
 
     def histories(self, ids: Sequence[str]) -> list[list[dict[str, Any]]]:
@@ -366,52 +364,7 @@ class Store:
         return run(self.client, self._request(script, *args))
 
     def _text(self, script: str, *args: Any) -> str:
-        return _text(self._call(script, *args))
-
-
-def parse_advance(reply: Any) -> Advanced:
-    """The reply to `advance_request`."""
-    status, verdicts, jobs = reply
-    return Advanced(
-        verdicts=_texts(verdicts),
-        claimed=[_claimed(row) for row in jobs],
-        suspended=_text(status) == "SUSPENDED",
-        unknown=_text(status) == "UNKNOWN",
-    )
-
-
-def parse_beat(tokens: Sequence[Token], reply: Any) -> Beaten:
-    """The reply to `beat_request` about these tokens."""
-    status, work, places = reply
-    stale = [tokens[int(place) // 3] for place in places]
-    word = _text(status)
-    return Beaten(word == "UNKNOWN", stale, bool(work), drain=word == "DRAIN")
-
-
-def parse_results(names: Sequence[str], reply: Any) -> dict[str, bytes]:
-    """The reply to `results_request`: JSON by name, for those that are finished."""
-    return {name: value for name, value in zip(names, reply, strict=True) if value}
-
-
-def _claimed(row: list[Any]) -> Claimed:
-    run_ = _text(row[5])
-    return Claimed(
-        token=Token(_text(row[0]), int(row[1]), _text(row[2])),
-        execution=_text(row[3]),
-        name=_text(row[4]),
-        run=run_,
-        root=_text(row[6]),
-        digest=_text(row[7]),
-        config=config_of(run_, row[8]),
-        refs=tuple(_text(row[9]).split()),
-        timeout_s=float(row[10]),
-        needs=parse_amounts(_text(row[11])),
-        priority=int(row[12]),
-        queue=_text(row[13]),
-        retry=json.loads(row[14]) if row[14] else {},
-        retries_left=int(row[15]),
-        rider=bool(row[16]),
-    )
+        return as_text(self._call(script, *args))
 
 
 def _served(domains: Sequence[str]) -> str:
@@ -424,15 +377,3 @@ def _token_args(token: Token) -> list[Any]:
 
 def _tokens_args(tokens: Iterable[Token]) -> list[Any]:
     return [item for token in tokens for item in _token_args(token)]
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _texts(values: Iterable[Any]) -> list[str]:
-    return [_text(value) for value in values]
-
-
-def _decoded(mapping: Any) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in mapping.items()}

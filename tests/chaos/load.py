@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
+from support.processes import until
+
 from .lab import Lab
+from .node import Node
 
 
 class Load:
@@ -27,3 +30,12 @@ class Load:
             prepared = self._prepared[next(self._turn) % len(self._prepared)]
             self.open.append(self.lab.submit(prepared))
             self.submitted += len(prepared.jobs)
+
+    def await_work(self, node: Node) -> None:
+        """Waits until the node holds something, with work for all."""
+
+        def has_work() -> bool:
+            self.keep_up()
+            return bool(node.held())
+
+        until(has_work, 30.0, f"{node.name} has work")

@@ -15,6 +15,7 @@ import time
 from .machine import Tally
 from .shards import BLOCK, block
 
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000)

@@ -15,6 +15,7 @@ class Watch:
     def __init__(self, shapes: dict[str, Shape], tags: dict[str, tuple[str, ...]]) -> None:
         self._shapes, self._tags = shapes, tags
         self._retried: set[str] = set()
+        self._settled: dict[Any, str] = {}
 
     def step(self, request: Any, answer: Any, before: View, after: View) -> None:
         """One request was answered; raises AssertionError on a violation."""
@@ -28,20 +29,19 @@ class Watch:
         check(self._shapes, after)
         self._retried = {x for x in self._retried if f"outbox {x}" in after}
 
-    @staticmethod
-    def _commits(about: dict[str, Any], answer: Any, before: View) -> None:
-        """I2, I3: only the token of the attempt that runs settles it, and only once."""
+    def _commits(self, about: dict[str, Any], answer: Any, before: View) -> None:
+        """I2, I3: only the token of the attempt that runs settles it, and only once; a settle that
+        is sent again is told what it was told before."""
         if "ends" not in about or not answer:
             return
-        seen = set()
         for (token, outcome), verdict in zip(about["ends"], about["verdicts"](answer), strict=True):
-            runs = before.get(f"job {token.job}", [""])[:3] == [
-                "started", str(token.attempt), token.claim,
-            ]  # fmt: skip
-            if verdict == "OK" and not about.get("node"):
-                assert runs, f"I3: {token} settled {outcome}, and it did not hold"
-            seen.add(token)
-        assert len(seen) == len(about["ends"])
+            row = before.get(f"job {token.job}", [""])
+            runs = row[:3] == ["started", str(token.attempt), token.claim]
+            if verdict == "OK" and runs:
+                assert token not in self._settled, f"I2: {token} settled twice"
+                self._settled[token] = outcome
+            elif verdict == "OK":
+                assert self._settled.get(token) == outcome, f"I3: {token} settled {outcome}: {row}"
 
     def _claims(self, about: dict[str, Any], answer: Any, before: View) -> None:
         """I10, I11: a job runs where its tags are; nothing of a closed execution starts."""
@@ -53,7 +53,8 @@ class Watch:
                 continue  # told again
             x, _, name = job.partition("-")
             status, closing = before[f"execution {x}"][:2]
-            assert not closing and status not in EXECUTION_ENDED, f"I11: {job} starts after its end"
+            assert not closing, f"I11: {job} starts while its execution closes"
+            assert status not in EXECUTION_ENDED, f"I11: {job} starts after its end"
             assert status != "paused", f"{job} starts in a pause"
             tags = self._spec(x, name).tags
             assert {*tags} <= {*self._tags[about["node"]]}, f"I10: {job} on {about['node']}"
@@ -104,7 +105,10 @@ def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     prefix = f"job {x}-"
     jobs = {label[len(prefix) :]: job for label, job in view.items() if label.startswith(prefix)}
     statuses = [job[0] for job in jobs.values()]
-    counts = [len(jobs), *(statuses.count(status) for status in ("finished", "failed", "canceled", "stopped"))]
+    counts = [
+        len(jobs),
+        *(statuses.count(status) for status in ("finished", "failed", "canceled", "stopped")),
+    ]
     assert [*map(str, counts)] == row[3:8], f"I1: {x} counts {row[3:8]}, and has {counts}"
     assert row[9] == str(statuses.count("started")), f"I1: {x} counts {row[9]} running: {statuses}"
     if row[0] in ("succeeded", "failed"):
@@ -139,8 +143,16 @@ def _check_places(view: View) -> None:
             assert id in queued, f"I7: {id} is queued, and in no list"
         elif row[0] == "scheduled":
             assert id in due, f"I7: {id} is scheduled, and not due"
-        elif row[0] == "started" and row[3]:
+        elif row[0] == "started" and row[3] and not _closed(view, id):
             leases = view.get(f"leases {row[3]}", [])
             lease = dict(zip(leases[::2], leases[1::2], strict=True)).get(id)
-            assert lease == f"{row[1]} {row[2]}", f"I7: {id} runs on {row[3]} without a lease: {lease}"
+            assert lease == f"{row[1]} {row[2]}", (
+                f"I7: {id} runs on {row[3]} without a lease: {lease}"
+            )
             assert f"{id}:{row[2]}" in wip, f"{id} runs, and RQ's tools do not see it"
+
+
+def _closed(view: View, id: str) -> bool:
+    """What still runs in a closed execution is about to be canceled."""
+    status, closing = view[f"execution {id.partition('-')[0]}"][:2]
+    return bool(closing) or status in EXECUTION_ENDED

@@ -514,6 +514,40 @@ function R.run(name, ...)
   return table.concat(out)
 end
 
+-- The whole state as text, the same for the same content: without the keys and the hashes' fields
+-- that are to be left out (some of them unless the job runs), sets and sorted sets in the order of their members.
+local function has(patterns, name)
+  for _, pattern in ipairs(patterns) do if name:find(pattern) then return true end end
+  return false
+end
+local function describe(one, no_fields, while_started)
+  local out, ended = {}, one.of.status and one.of.status ~= 'started'
+  if one.kind == 'list' or one.kind == 'string' then
+    for i, value in ipairs(one.of) do out[i] = value end
+    return table.concat(out, ',')
+  end
+  for name, value in pairs(one.of) do
+    if one.kind ~= 'hash' then out[#out + 1] = name
+    elseif not no_fields[name] and not (ended and while_started[name]) then out[#out + 1] = name .. '=' .. value end
+  end
+  table.sort(out)
+  return table.concat(out, ',')
+end
+local function words(text_, as_set)
+  local out = {}
+  for one in text_:gmatch('%S+') do out[as_set and one or #out + 1] = as_set and true or one end
+  return out
+end
+function R.describe(no_keys, no_fields, while_started)
+  local lines, patterns = {}, words(no_keys)
+  no_fields, while_started = words(no_fields, true), words(while_started, true)
+  for key, one in pairs(db) do
+    if not has(patterns, key) then lines[#lines + 1] = key .. ' ' .. describe(one, no_fields, while_started) end
+  end
+  table.sort(lines)
+  return table.concat(lines, '\n')
+end
+
 -- The whole state, to be put back later; neither may be changed.
 local function copy(one)
   if type(one) ~= 'table' then return one end

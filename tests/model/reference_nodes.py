@@ -23,7 +23,7 @@ class Lease:
 
 @dataclass(eq=False)
 class Node:
-    """A node. `taken`: charges by job and claim, brought in line with the leases by each beat.
+    """A node. `taken`: charges by job and claim, brought in line with the leases by each beat and when it joins.
 
     `last_claim` and `verdicts` answer the last advance when it is sent again.
     """
@@ -93,7 +93,9 @@ class ReferenceCluster(Reference):
 
     # -- requests of nodes
 
-    def register(self, id: str, incarnation: str, host: str, tags: Iterable[str], total: Amounts) -> str:
+    def register(
+        self, id: str, incarnation: str, host: str, tags: Iterable[str], total: Amounts
+    ) -> str:
         """Leases of another incarnation move; its own survive registering again."""
         node = self.node(id)
         other = node.incarnation not in ("", incarnation)
@@ -104,8 +106,14 @@ class ReferenceCluster(Reference):
             if turn_of(job.claim, incarnation) is None:
                 self._lost(job, "losses")
         if not held or other:
-            node.taken, node.last_claim, node.verdicts = {}, "", ()
-        node.incarnation, node.host, node.tags, node.total = incarnation, host, frozenset(tags), total
+            node.last_claim, node.verdicts = "", ()
+        self._recount(node)
+        node.incarnation, node.host, node.tags, node.total = (
+            incarnation,
+            host,
+            frozenset(tags),
+            total,
+        )
         node.beat = self.now
         return self._done("OK")
 
@@ -137,7 +145,9 @@ class ReferenceCluster(Reference):
         known = node.incarnation == incarnation
         if known and node.last_claim == claim:
             return "OK", list(node.verdicts), self._still_held(node, claim)
-        late = known and (turn_of(claim, incarnation) or 0) < (turn_of(node.last_claim, incarnation) or 0)
+        late = known and (turn_of(claim, incarnation) or 0) < (
+            turn_of(node.last_claim, incarnation) or 0
+        )
         verdicts = [self._settle(node, token, outcome, retry) for token, outcome, retry in ends]
         self._done("")
         claimed: list[Token] = []
@@ -148,7 +158,9 @@ class ReferenceCluster(Reference):
             node.last_claim, node.verdicts = claim, tuple(verdicts)
         return self._done(("OK" if known else "UNKNOWN", verdicts, claimed))
 
-    def beat(self, id: str, incarnation: str, held: list[Token], answered: int) -> tuple[str, list[Token]]:
+    def beat(
+        self, id: str, incarnation: str, held: list[Token], answered: int
+    ) -> tuple[str, list[Token]]:
         """A sign of life; which of its tokens are to end. A lease that the daemon does not name is
         dropped and its job queued again, but for those of claims after the last one that was
         `answered`: their answers are on their way."""
@@ -165,7 +177,7 @@ class ReferenceCluster(Reference):
             del node.leases[job_id]
             if self._holds((job_id, lease.attempt, lease.claim)):
                 self._requeue(self._job(job_id))
-        node.taken = {(id, lease.claim): lease.charge for id, lease in node.leases.items()}
+        self._recount(node)
         self._done("")
         self._upkeep(max(1500, self.timeout * 2 // 3))
         return self._done(("OK", stale))
@@ -251,9 +263,13 @@ class ReferenceCluster(Reference):
 
     def _drop_lease(self, node: Node, token: Token) -> None:
         lease = node.leases.get(token[0])
-        if lease and lease.claim == token[2]:
+        if lease and (lease.attempt, lease.claim) == token[1:]:
             del node.leases[token[0]]
             node.taken.pop((token[0], token[2]), None)
+
+    @staticmethod
+    def _recount(node: Node) -> None:
+        node.taken = {(id, lease.claim): lease.charge for id, lease in node.leases.items()}
 
     def _leased(self, node: Node) -> list[Job]:
         """The jobs that a node holds, the last comer first: put to the front of their lists one
@@ -262,7 +278,9 @@ class ReferenceCluster(Reference):
                 if not self._holds((id, lease.attempt, lease.claim))]  # fmt: skip
         for id in void:
             del node.leases[id]
-        return sorted((self._job(id) for id in node.leases), key=lambda job: job.entered, reverse=True)
+        return sorted(
+            (self._job(id) for id in node.leases), key=lambda job: job.entered, reverse=True
+        )
 
     def _still_held(self, node: Node, claim: str) -> list[Token]:
         tokens = [(id, lease.attempt, lease.claim) for id, lease in node.leases.items()]

@@ -48,7 +48,9 @@ class Server:
             commands.append(self.look)
         _, reply, *seen = self.ask(*commands)
         if isinstance(reply, hiredis.ReplyError):
-            raise (NoScriptError if str(reply).startswith("NOSCRIPT") else ResponseError)(str(reply))
+            raise (NoScriptError if str(reply).startswith("NOSCRIPT") else ResponseError)(
+                str(reply)
+            )
         if seen:
             self.seen = seen[0]
         return reply
@@ -76,12 +78,13 @@ class InProcess(Server):
         self._redis = self._lua.execute(Path(__file__).with_name("redis.lua").read_bytes())
         self._run, self._load = self._redis[b"run"], self._redis[b"load"]
         self.save, self.restore = self._redis[b"save"], self._redis[b"restore"]
+        self._describe = self._redis[b"describe"]
 
     def ask(self, *commands: Command) -> list[Any]:
         replies = []
-        for command in commands:
-            if command[0] == "EVAL":
-                command = ("EVALSHA", self.load(command[1]), *command[2:])
+        for given in commands:
+            evals = given[0] == "EVAL"
+            command = ("EVALSHA", self.load(given[1]), *given[2:]) if evals else given
             self._reader.feed(self._run(*[_as_bytes(word) for word in command]))
             replies.append(self._reader.gets())
         return replies
@@ -90,6 +93,12 @@ class InProcess(Server):
         sha = hashlib.sha1(text.encode()).hexdigest()
         self._load(sha.encode(), text.encode())
         return sha
+
+    def describe(self, no_keys: str, no_fields: str, while_started: str) -> str:
+        """The whole state as text, without these keys (Lua patterns) and fields of hashes, some of
+        which are shown of running jobs only."""
+        words = (no_keys, no_fields, while_started)
+        return str(self._describe(*[one.encode() for one in words]).decode())
 
     def restart(self, run_id: int) -> None:
         self._redis[b"run_id"] = f"{run_id:040x}".encode()

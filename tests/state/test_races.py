@@ -274,3 +274,31 @@ def test_a_retry_opens_a_fan_out_again_whose_failed_children_did_not_matter(clus
     for _ in range(2):
         node.advance(done(*node.claim(1)))
     assert service.execution(id_)["status"] == "succeeded"
+
+
+def test_a_claim_that_comes_again_to_a_node_that_was_forgotten(cluster):
+    """It gives the job out anew, under the claim id of the attempt that was lost: the late settle of
+    that one must not take the new one's lease with it."""
+    cluster.submit(new_job("a"))
+    node = cluster.node()
+    (lost,) = node.claim(1)
+    cluster.store.leave("n1", "n1inc", "died")
+    node.register()
+    (again,) = node.again(lanes=1).claimed
+    assert again.token.claim == lost.token.claim
+    assert node.advance(done(lost)).verdicts == ["STALE"]
+    assert cluster.client.hlen(keys.node_leases("n1")) == 1
+    node.advance()
+    node.beat()
+    assert cluster.statuses("a") == ["queued"]
+
+
+def test_a_node_that_joins_again_gives_its_resources_out_once(cluster):
+    cluster.submit(new_job("a", needs="cpus=2"), new_job("b", needs="cpus=2"))
+    node = cluster.node()
+    (job,) = node.claim(1)
+    cluster.client.delete(keys.node("n1"))
+    node.register()
+    again = node.advance(bad(job, "crashed"), lanes=1).claimed
+    assert [one.name for one in again] == ["a"]
+    assert node.claim(1) == []

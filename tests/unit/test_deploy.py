@@ -40,8 +40,10 @@ def test_compose_has_a_safe_redis_and_two_of_each() -> None:
     assert "./deploy/redis.conf:/etc/penstock/redis.conf:ro" in redis["volumes"]
     assert "redis-data:/data" in redis["volumes"]
     assert redis["healthcheck"]
+    assert redis["command"][-2:] == ["--requirepass", "${REDIS_PASSWORD:-penstock}"]
     assert all(port.startswith("127.0.0.1:") for port in redis["ports"])
     for name in ("orchestrator", "worker"):
         assert services[name]["deploy"]["replicas"] == 2
-        assert services[name]["environment"] == {"PENSTOCK_REDIS_URL": "redis://redis:6379/0"}
+        url = services[name]["environment"]["PENSTOCK_REDIS_URL"]
+        assert url == "redis://:${REDIS_PASSWORD:-penstock}@redis:6379/0"
         assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}

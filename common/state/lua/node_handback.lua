@@ -7,7 +7,7 @@ local n = N.get(ARGV[1])
 local verdicts = {}
 for at = #ARGV - 2, 3, -3 do
   local job, attempt, claim = J.get(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
-  N.drop_lease(n, ARGV[at], claim)
+  N.drop_lease(n, ARGV[at], attempt, claim)
   local holds = J.holds(job, attempt, claim)
   if holds then S.requeue(job, 'handed back', 'attempt', attempt - 1) end
   table.insert(verdicts, 1, holds and 'OK' or 'STALE')

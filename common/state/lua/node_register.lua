@@ -24,7 +24,8 @@ end
 redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname', hostname,
   'capabilities', ARGV[4], 'resources', ARGV[5], 'share', ARGV[6], 'timeout_ms', ARGV[7],
   'registered_at', NOW_ISO, 'state', 'idle', unpack(ARGV, 8))
-if #jobs == 0 or other then redis.call('HDEL', K.node(id), 'used', 'claim', 'verdicts') end
+if #jobs == 0 or other then redis.call('HDEL', K.node(id), 'claim', 'verdicts') end
+N.recount(n)
 redis.call('HDEL', K.node(id), 'reserved')
 redis.call('PEXPIRE', K.node(id), 2 * tonumber(ARGV[7]))
 N.heard(id)

@@ -104,15 +104,18 @@ def _all_gone(run: Run, pids: list[int], by: float) -> None:
 
 @scenario("kill-node", row="F03", full=100, short=4, bound_s=4.0)
 def kill_node(run: Run) -> None:
-    """Supervisor, daemon and slots at once, of half of the nodes; each comes back afterwards."""
+    """Supervisor, daemon and slots at once, of two nodes at a time; each comes back afterwards."""
     with run.lab() as lab:
         lab.orchestrator()
         nodes = lab.nodes(4 if run.short else 8)
         load = Load(lab, batch(30, s=0.25), batch(10, s=0.3, family=True))
         while run.goes_on():
             load.keep_up()
-            chosen = run.random.sample(nodes, min(run.left, len(nodes) // 2))
-            killed = [_kill(run, lab, node) for node in chosen]
+            chosen = run.random.sample(nodes, min(run.left, 2))
+            killed = []
+            for node in chosen:
+                load.await_work(node)
+                killed.append(_kill(run, lab, node))
             until_recovered(lab, load, [fault for _, fault, _ in killed])
             for node, _, left in killed:
                 node.again()
@@ -122,8 +125,7 @@ def kill_node(run: Run) -> None:
 
 
 def _kill(run: Run, lab: Lab, node: Node) -> tuple[Node, dict, list[int]]:
-    """Kills it once it holds something; what of it may yet live are what its jobs started."""
-    until(node.held, what=f"{node.name} has work")
+    """Kills it; what of it may yet live are what its jobs started."""
     time.sleep(run.random.uniform(0, 0.5))
     below = descendants(node.supervisor.pid)
     fault = lab.fault("kill node", node.name, node.held())

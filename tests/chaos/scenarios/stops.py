@@ -30,7 +30,10 @@ def stop_node(run: Run) -> None:
         while run.goes_on():
             load.keep_up()
             chosen = run.random.sample(nodes, min(run.left, len(nodes) // 2))
-            stopped = [Stopped(run, lab, node, run.random.random() < 0.5) for node in chosen]
+            stopped = []
+            for node in chosen:
+                load.await_work(node)
+                stopped.append(Stopped(run, lab, node, run.random.random() < 0.5))
             run.hit(len(stopped))
             until_recovered(lab, load, [one.fault for one in stopped])
             for one in stopped:
@@ -42,12 +45,11 @@ def stop_node(run: Run) -> None:
 
 
 class Stopped:
-    """A node from its SIGSTOP to its SIGCONT. With `late`, jobs end between the daemon's and theirs."""
+    """A node with work, from its SIGSTOP to its SIGCONT. With `late`, jobs end between the daemon's and theirs."""
 
     def __init__(self, run: Run, lab: Lab, node: Node, late: bool) -> None:
         self.lab = lab
         self.node = node
-        until(node.held, what=f"{node.name} has work")
         time.sleep(run.random.uniform(0, 0.2))
         self.late: list[dict] = []
         self.pids = [node.daemon, *descendants(node.daemon)]

@@ -43,12 +43,22 @@ function N.could(n, class, needs)
   return n.incarnation and N.has_tags(n, class) and A.within(N.charge(n, needs), n.total)
 end
 function N.save_used(n) redis.call('HSET', K.node(n.id), 'used', A.format(n.used)) end
--- Ends a lease of this claim, and gives back what it took.
-function N.drop_lease(n, job_id, claim)
+-- What its leases take, counted anew.
+function N.recount(n)
+  local leases = redis.call('HGETALL', K.node_leases(n.id))
+  n.used = {}
+  for i = 2, #leases, 2 do
+    A.add(n.used, A.parse(string.match(leases[i], '^%d+ %S+ %d+ ?(.*)$')), 1)
+  end
+  N.save_used(n)
+end
+-- Ends the lease of this token, and gives back what it took. (A claim alone does not tell:
+-- one that comes again when the node was forgotten meanwhile gives out a further attempt.)
+function N.drop_lease(n, job_id, attempt, claim)
   local lease = redis.call('HGET', K.node_leases(n.id), job_id)
   if not lease then return end
-  local held_by, needs = string.match(lease, '^%d+ (%S+) %d+ ?(.*)$')
-  if held_by ~= claim then return end
+  local lent, held_by, needs = string.match(lease, '^(%d+) (%S+) %d+ ?(.*)$')
+  if tonumber(lent) ~= attempt or held_by ~= claim then return end
   redis.call('HDEL', K.node_leases(n.id), job_id)
   A.add(n.used, A.parse(needs), -1)
   n.dirty = true

@@ -89,7 +89,7 @@ S.append_log = append_log
 -- nothing recorded.
 function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms, log)
   local job = J.get(id)
-  N.drop_lease(n, id, claim)
+  N.drop_lease(n, id, attempt, claim)
   if not J.holds(job, attempt, claim) then
     event('settle_stale', 'node', n.id, 'id', id, 'attempt', attempt)
     return 'STALE'

@@ -1,0 +1,1 @@
+"""Measurements beside other systems. See README.md."""

@@ -1,0 +1,43 @@
+"""A virtual environment for each other system, made once, under build/peers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "build" / "peers"
+
+#: What pip installs. The versions are those that the results speak of.
+REQUIREMENTS = {
+    "rq": ["rq==3.0.0", "redis==8.1.0"],
+    "celery": ["celery[redis]==5.7.0", "redis==8.1.0"],
+    "dramatiq": ["dramatiq[redis]==2.2.1", "redis==8.1.0"],
+}
+_LIST = "import json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in %r}))"
+
+
+def python(peer: str) -> Path:
+    """The interpreter of a peer's environment, which is made if it is missing or out of date."""
+    folder = FOLDER / peer
+    interpreter = folder / "bin" / "python"
+    stamp, wanted = folder / "installed", " ".join(REQUIREMENTS[peer])
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"installing {wanted} into build/peers/{peer} ...", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        install = [str(interpreter), "-m", "pip", "install", "--quiet", *REQUIREMENTS[peer]]
+        subprocess.run(install, check=True, stderr=subprocess.DEVNULL)
+        stamp.write_text(wanted)
+    return interpreter
+
+
+def versions(peer: str) -> dict[str, str]:
+    """What is installed of it, and of the client library below it."""
+    names = [one.partition("==")[0].partition("[")[0] for one in REQUIREMENTS[peer]]
+    names += ["kombu"] if peer == "celery" else []
+    said = subprocess.run(
+        [str(python(peer)), "-c", _LIST % (names,)], check=True, capture_output=True, text=True
+    )
+    return dict(json.loads(said.stdout))
