@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos import replies
+from chaos import lossy, replies
 from chaos.proxy import Proxy, scripts
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
@@ -31,7 +31,7 @@ def test_what_writes_is_known() -> None:
 @pytest.mark.timeout(3600)
 def test_a_request_sent_again_changes_nothing(redis7: Any, full: bool, figure: Any) -> None:
     target = 1000 if full else 20
-    tally = replies.lose_replies(redis7.url, address(redis7), target)
+    tally = lossy.lose_replies(redis7.url, address(redis7), target)
     assert tally.missing() == []
     assert [str(one) for one in tally.differences] == []
     figure(f"{len(tally.done)} scripts, {target} lost replies each, 0 differences")
@@ -42,7 +42,7 @@ def test_an_orchestrator_that_gets_no_reply_and_does_not_ask_again_harms_nothing
     redis7: Any, full: bool, figure: Any
 ) -> None:
     histories = 1000 if full else 15
-    tally = replies.lose_orchestrators_replies(redis7.url, address(redis7), histories)
+    tally = lossy.lose_orchestrators_replies(redis7.url, address(redis7), histories)
     assert tally.lost >= histories
     figure(f"{histories} histories, {tally.lost} lost replies")
 

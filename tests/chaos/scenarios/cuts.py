@@ -196,7 +196,7 @@ def all_cut(run: Run) -> None:
         nothing_moved(run, lab, ("lost",))  # an idle node may be forgotten
 
 
-@scenario("latency", row="F12", full=600, short=5)
+@scenario("latency", row="F12", full=600, short=4)
 def latency(run: Run) -> None:
     """Replies take 200 ms, give or take 200, and 64 kB/s: an injection is a second of it."""
     with ExitStack() as after, run.lab() as lab:

@@ -64,7 +64,7 @@ def redis_paused(run: Run) -> None:
         nothing_moved(run, lab)
 
 
-@scenario("script-flush", row="F16", full=3000, short=30)
+@scenario("script-flush", row="F16", full=3000, short=20)
 def script_flush(run: Run) -> None:
     """SCRIPT FLUSH every 100 ms under load: no caller sees an error."""
     with run.lab() as lab:
@@ -108,7 +108,7 @@ def clock_step(run: Run) -> None:
             nothing_moved(run, lab)
 
 
-@scenario("clock-worker", row="F22", full=40, short=2)
+@scenario("clock-worker", row="F22", full=40, short=1)
 def clock_worker(run: Run) -> None:
     """Nodes whose clocks are an hour ahead or behind: an injection is a second of their work."""
     with shim(run) as folder:

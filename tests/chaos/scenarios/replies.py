@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from ..replies import lose_replies, writing_scripts
+from ..lossy import lose_replies
+from ..replies import writing_scripts
 from ..scenario import Run, scenario
 from ..server import Server
 

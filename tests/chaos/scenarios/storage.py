@@ -133,7 +133,7 @@ def _loud(lab: Lab) -> int:
     return sum("event=node_joined_again" in text for text in logs)
 
 
-@scenario("aof-truncated", row="F20", full=100, short=2)
+@scenario("aof-truncated", row="F20", full=100, short=1)
 def aof_truncated(run: Run) -> None:
     """A power cut: Redis comes back without up to two seconds of what it had acknowledged."""
     while run.goes_on():
