@@ -24,7 +24,7 @@ TICK_S = (0.010, 0.050)
 #: Idle lanes are started one after another at first, so far apart. Seconds.
 WARM_S = 0.02
 #: Where slots cannot be started, it is tried again after so long: first, and at most. Seconds.
-RESTART_S = (0.5, 30.0)
+RESTART_S = (0.05, 30.0)
 
 
 class Sink(Protocol):

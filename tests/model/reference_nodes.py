@@ -68,7 +68,7 @@ class ReferenceCluster(Reference):
     #: what a long run adds to a node's patience: at most so much, and this share of the run
     patience_max, patience_share = 25000, 0.02
     #: the upkeep is done so often at most
-    upkeep_every = 900
+    upkeep_every = 400
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 -- requires: settle
 -- What must happen now and then, done by whoever beats: reaping silent nodes,
 -- promoting what is due, draining outboxes, waking nodes for lists still ready.
-local UPKEEP_MS, RESCORED = 900, 500
+local UPKEEP_MS, RESCORED = 400, 500
 
 -- A silent node's attempt is given away after max(time-out, min(25 s, 2 % of its run so far)).
 local function patience_ms(timeout_ms, ran_ms)
