@@ -68,7 +68,9 @@ BREAKS: dict[str, tuple[str, str]] = {
 class BrokenScripts(Scripts):
     """The scripts with some text replaced, wherever it stands; `used` says whether it did."""
 
-    def __init__(self, limits: Limits, replace: Mapping[str, str], breaks: Mapping[str, str]) -> None:
+    def __init__(
+        self, limits: Limits, replace: Mapping[str, str], breaks: Mapping[str, str]
+    ) -> None:
         super().__init__(limits, replace)
         self.used: set[str] = set()
         self._breaks = breaks

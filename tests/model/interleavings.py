@@ -31,7 +31,9 @@ NO_KEYS = (
     "^penstock:events$ ^penstock:maintenance$ ^penstock:executions$ ^penstock:test ^penstock:domains$ "
     "^penstock:idle$ :inbox$ :history :log: ^rq:queues$ ^rq:finished ^rq:failed :spec$"
 )
-NO_FIELDS = "created_at started_at ended_at enqueued_at registered_at error data metrics result passed"
+NO_FIELDS = (
+    "created_at started_at ended_at enqueued_at registered_at error data metrics result passed"
+)
 WHILE_STARTED = "claim worker_name"
 _SINCE = re.compile(r"(\.\d+) \d{13}")
 _CLAIM = re.compile(r"(n\d[a-z]\d+)\.(\d+)")
@@ -145,7 +147,13 @@ class Cluster:
         for index in range(self.scenario.nodes):
             self._register(index, world.daemons[index])
         self._now()
-        fields = {"name": "t", "policy": self.scenario.policy, "parallelism": 0, "root": "", "digest": ""}
+        fields = {
+            "name": "t",
+            "policy": self.scenario.policy,
+            "parallelism": 0,
+            "root": "",
+            "digest": "",
+        }
         self.store.submit(X, "d", "{}", fields)
         return replace(world, tick=self.tick)
 
@@ -165,7 +173,10 @@ class Cluster:
                                 f"Daemon(n{index}i{one.life:03d}.{one.turn} n{index}i{one.life:03d}.{one.answered}")  # fmt: skip
             for ask in (one.asked, one.late):
                 if ask:
-                    text = text.replace(f"Ask(life={ask.life}, turn={ask.turn},", f"Ask(n{index}i{ask.life:03d}.{ask.turn}")
+                    text = text.replace(
+                        f"Ask(life={ask.life}, turn={ask.turn},",
+                        f"Ask(n{index}i{ask.life:03d}.{ask.turn}",
+                    )
         texts = [_renumbered(text)]
         if len(world.daemons) == 2:
             texts.append(_swapped(texts[0]))
@@ -183,7 +194,10 @@ class Cluster:
             for what, move in self._orchestrator_moves(index, one, seen):
                 yield f"o{index} {what}", move
             if one.item and budget.deaths:
-                yield f"o{index} dies", lambda w, i=index: w.orchestrator(i, Orchestrator()).spend("deaths")
+                yield (
+                    f"o{index} dies",
+                    lambda w, i=index: w.orchestrator(i, Orchestrator()).spend("deaths"),
+                )
         status = seen[f"execution {X}"][0]
         if budget.cancels and status not in EXECUTION_ENDED:
             yield "cancel", lambda w: self._control(w.spend("cancels"), "cancel")
@@ -198,7 +212,9 @@ class Cluster:
         if "due" in seen:
             yield "promote", lambda w: self._call(w, self.store.promote_due)
 
-    def _daemon_moves(self, i: int, daemon: Daemon, world: World, seen: view.View) -> Iterator[Move]:
+    def _daemon_moves(
+        self, i: int, daemon: Daemon, world: World, seen: view.View
+    ) -> Iterator[Move]:
         budget = world.budget
         leases = seen.get(f"leases n{i}", [])
         known = f"n{i}" in seen.get("nodes", [])
@@ -216,9 +232,12 @@ class Cluster:
             if budget.silences and known:
                 yield "is silent", lambda w: self._silence(w.spend("silences"), i)
         if daemon.state != "dead" and budget.deaths:
-            yield "dies", lambda w: w.daemon(
-                i, state="dead", held=None, asked=None, turn=0, answered=0
-            ).spend("deaths")
+            yield (
+                "dies",
+                lambda w: w.daemon(
+                    i, state="dead", held=None, asked=None, turn=0, answered=0
+                ).spend("deaths"),
+            )
         if daemon.late:
             yield "a copy arrives", lambda w: self._deliver(w.daemon(i, late=None), i, daemon.late)
 
@@ -240,10 +259,16 @@ class Cluster:
             paid = (lambda w, cost=cost: w.spend(cost)) if cost else (lambda w: w)
             yield what, lambda w, ask=ask, paid=paid: self._advance(paid(w), i, ask)
             if budget.lost:
-                yield f"{what}, no answer", lambda w, ask=ask, paid=paid: self._unheard(paid(w), i, ask)
+                yield (
+                    f"{what}, no answer",
+                    lambda w, ask=ask, paid=paid: self._unheard(paid(w), i, ask),
+                )
             if budget.copies:
-                yield f"{what}, twice", lambda w, ask=ask, paid=paid: self._advance(
-                    paid(w).spend("copies").daemon(i, late=ask), i, ask
+                yield (
+                    f"{what}, twice",
+                    lambda w, ask=ask, paid=paid: self._advance(
+                        paid(w).spend("copies").daemon(i, late=ask), i, ask
+                    ),
                 )
 
     # -- daemons
@@ -273,22 +298,32 @@ class Cluster:
         if ask.settled:
             token, outcome = ask.settled
             word = "failed" if outcome == "retried" else outcome
-            ends = [Settlement(token, word, b"1", b"{}", retry_ms=0 if outcome == "retried" else -1)]
+            ends = [
+                Settlement(token, word, b"1", b"{}", retry_ms=0 if outcome == "retried" else -1)
+            ]
             holds = self._holds(token)
         idle = self._no_claims()
         again = self._first_answer(i, claim)
         self._now()
-        said = self.store.advance(f"n{i}", incarnation, claim, settlements=ends, lanes=1, free={"slots": 1.0})
+        said = self.store.advance(
+            f"n{i}", incarnation, claim, settlements=ends, lanes=1, free={"slots": 1.0}
+        )
         assert len(said.claimed) <= 1, f"one lane, and {said.claimed}"
         told = [one.token for one in said.claimed]
         if before == claim:
-            assert (said.verdicts, told) == again, f"I2: {claim} again: {said.verdicts}, {told}, first {again}"
+            assert (said.verdicts, told) == again, (
+                f"I2: {claim} again: {said.verdicts}, {told}, first {again}"
+            )
         elif told:
             assert not idle, f"I11: {said.claimed[0].name} starts, and the execution is {idle}"
-            assert before is None or _turn(before, incarnation) < ask.turn, f"{claim} comes late, and claims"
+            assert before is None or _turn(before, incarnation) < ask.turn, (
+                f"{claim} comes late, and claims"
+            )
         if ends and before != claim:
             token = ends[0].token
-            assert said.verdicts == ["OK"] or not holds or self._closed(), f"I1: {token} {said.verdicts}"
+            assert said.verdicts == ["OK"] or not holds or self._closed(), (
+                f"I1: {token} {said.verdicts}"
+            )
             assert said.verdicts == ["STALE"] or holds, f"I3: {token} settled, and did not hold"
             assert not self._holds(token) or said.verdicts == ["STALE"], f"I2: {token} still holds"
         return said
@@ -296,7 +331,9 @@ class Cluster:
     def _first_answer(self, i: int, claim: str) -> tuple[list[str], list[Token]]:
         """What the last advance was told, as far as its tokens still hold."""
         words = self.server.ask(("HGET", keys.node(f"n{i}"), "verdicts"))[0] or ""
-        return words.split(), [token for token in self._leases(i) if token.claim == claim and self._holds(token)]
+        return words.split(), [
+            token for token in self._leases(i) if token.claim == claim and self._holds(token)
+        ]
 
     def _leases(self, i: int) -> list[Token]:
         rows = self.server.ask(("HGETALL", keys.node_leases(f"n{i}")))[0]
@@ -368,8 +405,11 @@ class Cluster:
             return
         for item in seen.get("agenda", []):
             if not item.startswith("expire"):
-                yield f"takes {item}", lambda w, item=item: w.orchestrator(
-                    i, Orchestrator(item, self._mark(item), ("begin",))
+                yield (
+                    f"takes {item}",
+                    lambda w, item=item: w.orchestrator(
+                        i, Orchestrator(item, self._mark(item), ("begin",))
+                    ),
                 )
 
     def _mark(self, item: str) -> str:
@@ -411,7 +451,9 @@ class Cluster:
             verdict, created, chunk, settled = opened
             return self._next_chunk(one, verdict, created, chunk, settled)
         _, chunk = at
-        specs = [one.child(index) for index in range(one.size)][chunk * FAN_OUT_CHUNK :][:FAN_OUT_CHUNK]
+        specs = [one.child(index) for index in range(one.size)][chunk * FAN_OUT_CHUNK :][
+            :FAN_OUT_CHUNK
+        ]
         last = (chunk + 1) * FAN_OUT_CHUNK >= one.size
         jobs = [as_new_job(self.scenario.shape, spec) for spec in specs]
         said = self.store.extend(X, one.name, chunk, last, jobs)
@@ -422,7 +464,9 @@ class Cluster:
         return self._next_chunk(one, said, created, chunk, settled)
 
     @staticmethod
-    def _next_chunk(one: Spec, said: str, created: int, chunk: int, settled: int) -> tuple[Any, ...]:
+    def _next_chunk(
+        one: Spec, said: str, created: int, chunk: int, settled: int
+    ) -> tuple[Any, ...]:
         more = said in ("OK", "DONE") and created < one.size and created - settled < one.window
         return ("chunk", chunk) if more else ("done",)
 
@@ -443,7 +487,9 @@ class Cluster:
     def _check_fan_in(self, name: str) -> None:
         for up in self._spec(name).after:
             group = keys.group(X, up.removesuffix("?"))
-            total, created, settled = self.server.ask(("HMGET", group, "total", "created", "settled"))[0]
+            total, created, settled = self.server.ask(
+                ("HMGET", group, "total", "created", "settled")
+            )[0]
             status = self.server.ask(("HGET", keys.job(f"{X}-{up.removesuffix('?')}"), "status"))[0]
             assert status != "finished" or total == created == settled, (
                 f"I5: {name} begins with {settled} of {total}"
@@ -482,7 +528,9 @@ def _renumbered(text: str) -> str:
     turns: dict[str, set[int]] = {}
     for incarnation, turn in _CLAIM.findall(text):
         turns.setdefault(incarnation, set()).add(int(turn))
-    places = {one: {turn: place for place, turn in enumerate(sorted(of))} for one, of in turns.items()}
+    places = {
+        one: {turn: place for place, turn in enumerate(sorted(of))} for one, of in turns.items()
+    }
     return _CLAIM.sub(lambda m: f"{m[1]}.{places[m[1]][int(m[2])]}", text)
 
 

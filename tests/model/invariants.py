@@ -104,7 +104,10 @@ def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     prefix = f"job {x}-"
     jobs = {label[len(prefix) :]: job for label, job in view.items() if label.startswith(prefix)}
     statuses = [job[0] for job in jobs.values()]
-    counts = [len(jobs), *(statuses.count(status) for status in ("finished", "failed", "canceled", "stopped"))]
+    counts = [
+        len(jobs),
+        *(statuses.count(status) for status in ("finished", "failed", "canceled", "stopped")),
+    ]
     assert [*map(str, counts)] == row[3:8], f"I1: {x} counts {row[3:8]}, and has {counts}"
     assert row[9] == str(statuses.count("started")), f"I1: {x} counts {row[9]} running: {statuses}"
     if row[0] in ("succeeded", "failed"):
@@ -112,7 +115,9 @@ def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     for name, job in jobs.items():
         one = spec_of(shape, name)
         if job[0] in ("queued", "started", "scheduled"):
-            assert not _hindered(one, shape, jobs), f"I4: {x}-{name} goes on: {_hindered(one, shape, jobs)}"
+            assert not _hindered(one, shape, jobs), (
+                f"I4: {x}-{name} goes on: {_hindered(one, shape, jobs)}"
+            )
         elif job[0] == "canceled" and row[0] == "succeeded":
             source = jobs.get(one.group, ["finished"])[0]
             bad = _hindered(one, shape, jobs) or source != "finished"
@@ -150,7 +155,9 @@ def _check_places(view: View) -> None:
         elif row[0] == "started" and row[3] and not _closed(view, id):
             leases = view.get(f"leases {row[3]}", [])
             lease = dict(zip(leases[::2], leases[1::2], strict=True)).get(id)
-            assert lease == f"{row[1]} {row[2]}", f"I7: {id} runs on {row[3]} without a lease: {lease}"
+            assert lease == f"{row[1]} {row[2]}", (
+                f"I7: {id} runs on {row[3]} without a lease: {lease}"
+            )
             assert f"{id}:{row[2]}" in wip, f"{id} runs, and RQ's tools do not see it"
 
 

@@ -82,7 +82,9 @@ class Scripted:
     """The scripts on a server: as they are, or with what one script may do cut down to `step_limit`
     jobs, or with some texts replaced (`breaks`)."""
 
-    def __init__(self, server: Server, step_limit: int = 0, breaks: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, server: Server, step_limit: int = 0, breaks: Mapping[str, str] | None = None
+    ) -> None:
         replaced = dict(breaks or {})
         if step_limit:
             replaced["STEP_LIMIT = 400"] = f"STEP_LIMIT = {step_limit}"
@@ -245,7 +247,9 @@ class Play:
             self.fan_ins.append((id, name, token))
         return token
 
-    def settle_fan_in(self, id: str, name: str, token: Token, outcome: str, dice: Dice | None = None) -> None:
+    def settle_fan_in(
+        self, id: str, name: str, token: Token, outcome: str, dice: Dice | None = None
+    ) -> None:
         self.ask(Request(
             f"settle {token} {outcome}",
             lambda: self.store.settle_control(token, outcome, "1", "{}"),
@@ -283,7 +287,9 @@ class Play:
 
     # -- daemons
 
-    def advance(self, daemon: Daemon, ends: list[Settlement], lanes: int, dice: Dice | None = None) -> None:
+    def advance(
+        self, daemon: Daemon, ends: list[Settlement], lanes: int, dice: Dice | None = None
+    ) -> None:
         """As a daemon does it: an advance that was not answered is sent again as it was."""
         if daemon.asked is None:
             daemon.turn += 1
@@ -302,10 +308,15 @@ class Play:
 
     def _advance(self, daemon: Daemon, claim: str, ends: list[Settlement], lanes: int) -> Request:
         id, incarnation = daemon.id, daemon.incarnation
-        told = [((one.token.job, one.token.attempt, one.token.claim), one.outcome, one.retry_ms) for one in ends]
+        told = [
+            ((one.token.job, one.token.attempt, one.token.claim), one.outcome, one.retry_ms)
+            for one in ends
+        ]
 
         def send() -> Any:
-            said = self.store.advance(id, incarnation, claim, settlements=ends, lanes=lanes, free=TOTAL)
+            said = self.store.advance(
+                id, incarnation, claim, settlements=ends, lanes=lanes, free=TOTAL
+            )
             claimed = [(one.token.job, one.token.attempt, one.token.claim) for one in said.claimed]
             return "UNKNOWN" if said.unknown else "OK", said.verdicts, claimed
 
@@ -366,7 +377,16 @@ class Play:
         """A daemon settles some of what it holds, in some way, and claims."""
         daemon = dice.of(self.daemons)
         count = dice.pick(3)
-        outcomes = ("finished", "finished", "finished", "failed", "retried", "crashed", "stopped", "failed")
+        outcomes = (
+            "finished",
+            "finished",
+            "finished",
+            "failed",
+            "retried",
+            "crashed",
+            "stopped",
+            "failed",
+        )
         ends = []
         for token in daemon.held[:count]:
             outcome = dice.of(outcomes)
@@ -553,7 +573,9 @@ class Play:
         """All has ended, and nothing is left to do."""
         ended = all(self.view[f"execution {id}"][0] in ("succeeded", "failed", "canceled")
                     for id in self.shapes)  # fmt: skip
-        return ended and not any(label.startswith(("outbox", "queue", "wip")) for label in self.view)
+        return ended and not any(
+            label.startswith(("outbox", "queue", "wip")) for label in self.view
+        )
 
 
 __all__ = ["CLOCK_KEY", "Dice", "Play", "Scripted"]

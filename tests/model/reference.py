@@ -384,7 +384,11 @@ class Reference:
     def _begin_children(self, source: Job) -> None:
         """A fan-out has opened again: its children that were reset go on; if it could not, they end."""
         for job in source.x.jobs.values():
-            if job.spec.group != source.spec.name or job.waits is not None or job.status != "deferred":
+            if (
+                job.spec.group != source.spec.name
+                or job.waits is not None
+                or job.status != "deferred"
+            ):
                 continue
             if source.status in ENDED:
                 self.end(job, "canceled")

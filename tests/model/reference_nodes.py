@@ -93,7 +93,9 @@ class ReferenceCluster(Reference):
 
     # -- requests of nodes
 
-    def register(self, id: str, incarnation: str, host: str, tags: Iterable[str], total: Amounts) -> str:
+    def register(
+        self, id: str, incarnation: str, host: str, tags: Iterable[str], total: Amounts
+    ) -> str:
         """Leases of another incarnation move; its own survive registering again."""
         node = self.node(id)
         other = node.incarnation not in ("", incarnation)
@@ -106,7 +108,12 @@ class ReferenceCluster(Reference):
         if not held or other:
             node.last_claim, node.verdicts = "", ()
         self._recount(node)
-        node.incarnation, node.host, node.tags, node.total = incarnation, host, frozenset(tags), total
+        node.incarnation, node.host, node.tags, node.total = (
+            incarnation,
+            host,
+            frozenset(tags),
+            total,
+        )
         node.beat = self.now
         return self._done("OK")
 
@@ -138,7 +145,9 @@ class ReferenceCluster(Reference):
         known = node.incarnation == incarnation
         if known and node.last_claim == claim:
             return "OK", list(node.verdicts), self._still_held(node, claim)
-        late = known and (turn_of(claim, incarnation) or 0) < (turn_of(node.last_claim, incarnation) or 0)
+        late = known and (turn_of(claim, incarnation) or 0) < (
+            turn_of(node.last_claim, incarnation) or 0
+        )
         verdicts = [self._settle(node, token, outcome, retry) for token, outcome, retry in ends]
         self._done("")
         claimed: list[Token] = []
@@ -149,7 +158,9 @@ class ReferenceCluster(Reference):
             node.last_claim, node.verdicts = claim, tuple(verdicts)
         return self._done(("OK" if known else "UNKNOWN", verdicts, claimed))
 
-    def beat(self, id: str, incarnation: str, held: list[Token], answered: int) -> tuple[str, list[Token]]:
+    def beat(
+        self, id: str, incarnation: str, held: list[Token], answered: int
+    ) -> tuple[str, list[Token]]:
         """A sign of life; which of its tokens are to end. A lease that the daemon does not name is
         dropped and its job queued again, but for those of claims after the last one that was
         `answered`: their answers are on their way."""
@@ -267,7 +278,9 @@ class ReferenceCluster(Reference):
                 if not self._holds((id, lease.attempt, lease.claim))]  # fmt: skip
         for id in void:
             del node.leases[id]
-        return sorted((self._job(id) for id in node.leases), key=lambda job: job.entered, reverse=True)
+        return sorted(
+            (self._job(id) for id in node.leases), key=lambda job: job.entered, reverse=True
+        )
 
     def _still_held(self, node: Node, claim: str) -> list[Token]:
         tokens = [(id, lease.attempt, lease.claim) for id, lease in node.leases.items()]

@@ -8,6 +8,7 @@ from .shapes import Spec, fan_in
 DIAMOND = (Spec("a"), Spec("b", ("a",)), Spec("c", ("a",)), Spec("d", ("b", "c")))
 FAN = (Spec("f", kind="fan-out", size=2), fan_in("in", "f"))
 CUSTOM = (Spec("f", kind="fan-out", size=3, window=2), fan_in("in", "f", custom=True))
+TWO = (Spec("a"), Spec("b"))
 PAIR = (Spec("a", retries=1), Spec("b", ("a",)))
 
 #: the form for CI: all states, in about a minute
@@ -22,6 +23,7 @@ SHORT = {
         DIAMOND, Budget(cancels=1), orchestrators=2, chunk=2, step_limit=3
     ),
     "pair, a copy and a silence": Scenario(PAIR, Budget(silences=1, copies=1)),
+    "two jobs, a copy and a silence": Scenario(TWO, Budget(silences=1, copies=1)),
     "pair, a pause": Scenario(PAIR, Budget(pauses=1, failures=1)),
     "pair, a cancel and a retry": Scenario(PAIR, Budget(cancels=1, retries=1), step_limit=3),
     "fan-out and fan-in, two orchestrators": Scenario(FAN, orchestrators=2),
@@ -37,7 +39,7 @@ SHOWN = {
     "a job that is told of an upstream's end need not wait": "diamond, a failure, fail-fast",
     "a fan-out may end twice": "fan-out and fan-in, a cancel",
     "an advance that is sent again is done again": "diamond, an answer lost",
-    "an advance that comes late claims": "pair, a copy and a silence",
+    "an advance that comes late claims": "two jobs, a copy and a silence",
     "chunks are not counted": "diamond in chunks, a cancel",
     "an upstream that failed does not matter": "diamond, a failure",
     "an answer on its way is no lease": "diamond, an answer lost",
@@ -48,7 +50,9 @@ SHOWN = {
 
 #: the long form: each until all its states were seen, or its time is up
 LONG = {
-    "diamond, two deaths and a copy": Scenario(DIAMOND, Budget(deaths=2, copies=1), orchestrators=2),
+    "diamond, two deaths and a copy": Scenario(
+        DIAMOND, Budget(deaths=2, copies=1), orchestrators=2
+    ),
     "diamond, a death, an answer lost and a copy": Scenario(
         DIAMOND, Budget(deaths=1, lost=1, copies=1)
     ),

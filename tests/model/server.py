@@ -48,7 +48,9 @@ class Server:
             commands.append(self.look)
         _, reply, *seen = self.ask(*commands)
         if isinstance(reply, hiredis.ReplyError):
-            raise (NoScriptError if str(reply).startswith("NOSCRIPT") else ResponseError)(str(reply))
+            raise (NoScriptError if str(reply).startswith("NOSCRIPT") else ResponseError)(
+                str(reply)
+            )
         if seen:
             self.seen = seen[0]
         return reply

@@ -40,7 +40,13 @@ class Spec:
     def child(self, index: int) -> Spec:
         """The `index`th job of this fan-out."""
         return replace(
-            self, name=f"{self.name}_{index}", after=(), kind="run", group=self.name, size=0, limit=0
+            self,
+            name=f"{self.name}_{index}",
+            after=(),
+            kind="run",
+            group=self.name,
+            size=0,
+            limit=0,
         )
 
 
@@ -80,7 +86,9 @@ def shape(number: int) -> Shape:
     for index in range(draw.randint(2, 5)):
         name = f"j{index}"
         after = tuple(one.name for one in made if draw.random() < 0.35 and not one.group)
-        after += tuple(f"{one.name}?" for one in made if one.name not in after and draw.random() < 0.1)
+        after += tuple(
+            f"{one.name}?" for one in made if one.name not in after and draw.random() < 0.1
+        )
         made += _drawn(draw, name, after)
     return tuple(made)
 

@@ -147,7 +147,10 @@ def _put_nodes(view: View, model: ReferenceCluster) -> None:
 
 def _execution(x: Execution) -> list[str]:
     ends = [job.status for job in x.jobs.values()]
-    counts = [len(ends), *(ends.count(status) for status in ("finished", "failed", "canceled", "stopped"))]
+    counts = [
+        len(ends),
+        *(ends.count(status) for status in ("finished", "failed", "canceled", "stopped")),
+    ]
     shown = [*counts, x.faults, ends.count("started"), x.admitted]
     return [x.status, x.closing, "1" if x.compiled else "", *map(str, shown)]
 
