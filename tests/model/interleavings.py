@@ -302,11 +302,23 @@ class Cluster:
                 Settlement(token, word, b"1", b"{}", retry_ms=0 if outcome == "retried" else -1)
             ]
             holds = self._holds(token)
+        idle = self._no_claims()
+        again = self._first_answer(i, claim)
         self._now()
         said = self.store.advance(
             f"n{i}", incarnation, claim, settlements=ends, lanes=1, free={"slots": 1.0}
         )
         assert len(said.claimed) <= 1, f"one lane, and {said.claimed}"
+        told = [one.token for one in said.claimed]
+        if before == claim:
+            assert (said.verdicts, told) == again, (
+                f"I2: {claim} again: {said.verdicts}, {told}, first {again}"
+            )
+        elif told:
+            assert not idle, f"I11: {said.claimed[0].name} starts, and the execution is {idle}"
+            assert before is None or _turn(before, incarnation) < ask.turn, (
+                f"{claim} comes late, and claims"
+            )
         if ends and before != claim:
             token = ends[0].token
             assert said.verdicts == ["OK"] or not holds or self._closed(), (
@@ -316,6 +328,18 @@ class Cluster:
             assert not self._holds(token) or said.verdicts == ["STALE"], f"I2: {token} still holds"
         return said
 
+    def _first_answer(self, i: int, claim: str) -> tuple[list[str], list[Token]]:
+        """What the last advance was told, as far as its tokens still hold."""
+        words = self.server.ask(("HGET", keys.node(f"n{i}"), "verdicts"))[0] or ""
+        return words.split(), [
+            token for token in self._leases(i) if token.claim == claim and self._holds(token)
+        ]
+
+    def _leases(self, i: int) -> list[Token]:
+        rows = self.server.ask(("HGETALL", keys.node_leases(f"n{i}")))[0]
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        return [Token(job, int(lease.split()[0]), lease.split()[1]) for job, lease in pairs]
+
     def _holds(self, token: Token) -> bool:
         status, attempt, claim = self.server.ask(
             ("HMGET", keys.job(token.job), "status", "attempt", "claim")
@@ -323,16 +347,25 @@ class Cluster:
         return (status, attempt, claim) == ("started", str(token.attempt), token.claim)
 
     def _closed(self) -> bool:
+        return self._no_claims() not in ("", "paused")
+
+    def _no_claims(self) -> str:
+        """Why nothing of the execution may start now; '' if it may."""
         status, closing = self.server.ask(("HMGET", keys.execution(X), "status", "closing"))[0]
-        return bool(closing) or status in EXECUTION_ENDED
+        return closing or (status if status in (*EXECUTION_ENDED, "paused") else "")
 
     def _beat(self, world: World, i: int) -> World:
         daemon = world.daemons[i]
         held = [daemon.held] if daemon.held else []
         if daemon.asked and daemon.asked.settled and not held:
             held = [daemon.asked.settled[0]]
+        incarnation = f"n{i}i{daemon.life:03d}"
+        on_their_way = [token for token in self._leases(i) if self._holds(token)
+                        and _turn(token.claim, incarnation) > daemon.answered]  # fmt: skip
         self._now()
-        said = self.store.beat(f"n{i}", f"n{i}i{daemon.life:03d}", held, answered=daemon.answered)
+        said = self.store.beat(f"n{i}", incarnation, held, answered=daemon.answered)
+        gone = [token for token in on_their_way if not self._holds(token)]
+        assert not gone, f"{gone}: dropped by a beat while the answer was on its way"
         if said.unknown:
             world = world.daemon(i, state="unknown")
         if daemon.held in said.stale:
@@ -478,6 +511,12 @@ class Cluster:
     def _now(self) -> None:
         self.tick += 1
         self.server.now = (BEGIN_MS + self.tick, self.tick % 1000)
+
+
+def _turn(claim: str, incarnation: str) -> int:
+    """The number of a claim of this incarnation, else 0."""
+    head, _, turn = claim.rpartition(".")
+    return int(turn) if head == incarnation else 0
 
 
 def _swapped(text: str) -> str:

@@ -114,16 +114,26 @@ def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     if row[0] in ("succeeded", "failed"):
         assert all(status in ENDED for status in statuses), f"I1: {x} {row[0]} with {statuses}"
     for name, job in jobs.items():
+        one = spec_of(shape, name)
         if job[0] in ("queued", "started", "scheduled"):
-            _check_upstreams(x, spec_of(shape, name), jobs)
+            assert not _hindered(one, shape, jobs), (
+                f"I4: {x}-{name} goes on: {_hindered(one, shape, jobs)}"
+            )
+        elif job[0] == "canceled" and row[0] == "succeeded":
+            source = jobs.get(one.group, ["finished"])[0]
+            bad = _hindered(one, shape, jobs) or source != "finished"
+            assert bad, f"I1: {x} succeeded, and {name} was canceled without a reason"
 
 
-def _check_upstreams(x: str, one: Spec, jobs: dict[str, list[str]]) -> None:
-    """I4: nothing starts before what it waits for has ended, and well."""
+def _hindered(one: Spec, shape: Shape, jobs: dict[str, list[str]]) -> str:
+    """An upstream that has not ended, or not well where that matters; '' for none."""
     for up in one.after:
-        name = up.removesuffix("?")
+        name, any_end = up.removesuffix("?"), up.endswith("?")
         status = jobs.get(name, ["missing"])[0]
-        assert status in ENDED, f"I4: {x}-{one.name} goes on, {name} is {status}"
+        well = any_end or spec_of(shape, name).on_failure == "continue"
+        if status != "finished" and not (status in ENDED and well):
+            return f"{name} is {status}"
+    return ""
 
 
 def _check_places(view: View) -> None:

@@ -20,8 +20,8 @@ from .server import Server
 
 NUMBERS = st.integers(0, 2**24 - 1)
 #: of so many runs one has scripts that may do next to nothing at once
-CUT_DOWN = 8
-STEP_LIMIT = 5
+CUT_DOWN = 4
+STEP_LIMIT = 3
 
 
 @dataclass

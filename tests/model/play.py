@@ -26,7 +26,7 @@ from .shapes import Shape, Spec, as_new_job, shape
 
 EXECUTIONS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb")
 #: early poison, and patience that grows within seconds
-LIMITS = Limits(max_crashes=2, max_losses=2, patience_share=0.5)
+LIMITS = Limits(max_crashes=2, max_losses=2, patience_share=2.0, patience_max_ms=6000)
 SLOTS = 2
 TOTAL = {"cpus": 2.0, "slots": 2.0}
 BEGIN_MS = 1_700_000_000_000
@@ -103,6 +103,7 @@ class Play:
         self.model = ReferenceCluster()
         self.model.max_crashes, self.model.max_losses = LIMITS.max_crashes, LIMITS.max_losses
         self.model.patience_share = LIMITS.patience_share
+        self.model.patience_max = LIMITS.patience_max_ms
         self.now, self._requests = BEGIN_MS, 0
         self.log: list[str] = []
         self.mail: list[Request] = []
@@ -397,7 +398,7 @@ class Play:
 
     def beats(self, dice: Dice) -> None:
         """A beat, or some seconds in which one or both nodes beat."""
-        seconds = dice.of((0, 1, 1, 4))
+        seconds = dice.of((0, 1, 4, 4))
         daemons = dice.of((self.daemons, [self.daemons[0]], [self.daemons[1]]))
         if not seconds:
             self.pass_time(dice.of((0, 300, 1000)))
@@ -408,6 +409,8 @@ class Play:
                 self.pass_time(1000)
                 for daemon in daemons:
                     self.beat(daemon)
+        if len(daemons) == 1:  # what the silent one held may be claimed again, and it does not know
+            self.advance(daemons[0], [], SLOTS - len(daemons[0].held), dice)
 
     def die(self, dice: Dice) -> None:
         """A daemon gives jobs back; or it dies, and its supervisor tells, or not; it starts anew,
@@ -510,20 +513,25 @@ class Play:
     def command(self, dice: Dice) -> None:
         """A user pauses, resumes, cancels, retries; or Redis forgets its scripts."""
         id = dice.of(list(self.shapes))
-        verb = dice.of(("resume", "pause", "retry", "resume", "cancel", "retry", "resume", "flush"))
+        verb = dice.of(("resume", "pause", "retry", "resume", "cancel", "retry", "anew", "flush"))
         if verb == "flush":
             self.note("SCRIPT FLUSH")
             self.wire.ask(("SCRIPT", "FLUSH"))
             self.wire.load(view.LOOK)
         elif verb == "retry":
             self.retry(id, dice)
+        elif verb == "anew":
+            self.control(id, "cancel")
+            self.retry(id, dice)
         else:
             self.control(id, verb, dice)
 
     def again(self, dice: Dice) -> None:
         """An old request arrives, once more or at last."""
-        if self.mail:
-            request = self.mail[-1 - dice.pick(min(len(self.mail), dice.of((3, 10, 1000))))]
+        advances = [one for one in self.mail if "ends" in one.about]
+        settles = [one for one in advances if one.about["ends"]]
+        if mail := dice.of((self.mail, advances, settles)) or self.mail:
+            request = mail[-1 - dice.pick(min(len(mail), dice.of((3, 10, 1000))))]
             self._deliver(request, f"late: {request.what}")
 
     # -- the end

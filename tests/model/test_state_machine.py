@@ -25,7 +25,7 @@ def model(*options: str) -> str:
 
 @pytest.mark.timeout(900)
 def test_model_and_scripts_agree(figure):
-    figure(model("--runs", "2000", "--steps", "50"))
+    figure(model("--runs", "2000", "--steps", "50", "--search", "0"))
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server")

@@ -1,0 +1,33 @@
+"""Both layers notice when the product is broken: a check that cannot fail proves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from redis.exceptions import ResponseError
+
+from model.breaking import BREAKS
+from model.machine import run
+from model.scenarios import SHORT, SHOWN
+from model.search import Search
+from model.server import InProcess
+
+#: nearly all are found within 50 runs, the rarest within 300
+RUNS, STEPS, SEED = 600, 50, 3
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("what", BREAKS)
+def test_the_state_machine_notices(what, capsys):
+    with pytest.raises((AssertionError, ResponseError)):
+        run(InProcess(), RUNS, STEPS, SEED, dict([BREAKS[what]]), shrink=False)
+    capsys.readouterr()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("what", SHOWN)
+def test_the_search_notices(what):
+    broken = replace(SHORT[SHOWN[what]], breaks=dict([BREAKS[what]]))
+    with pytest.raises((AssertionError, ResponseError)):
+        Search(broken, InProcess()).run()
