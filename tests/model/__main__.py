@@ -22,7 +22,6 @@ from .shards import Done, block, search
 BLOCK = 250
 
 
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000)

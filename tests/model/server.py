@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,7 +32,7 @@ NOW_MS, NOW_US = tonumber(NOW_MS), tonumber(NOW_US)
 Command = tuple[Any, ...]
 
 
-class Server:
+class Server(ABC):
     """`now` is the time of the next request, in ms and microseconds beyond; `seen` is what `look`, a command that only
     reads, said right after the last one."""
 
@@ -55,17 +56,17 @@ class Server:
             self.seen = seen[0]
         return reply
 
+    @abstractmethod
     def ask(self, *commands: Command) -> list[Any]:
         """The replies; errors among them as values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, text: str) -> str:
         """The SHA-1 of a script, which is known from now on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restart(self, run_id: int) -> None:
         """As if the server had been started again: another run id, the same keys."""
-        raise NotImplementedError
 
 
 class InProcess(Server):
