@@ -314,8 +314,8 @@ class Cluster:
             assert (said.verdicts, told) == again, (
                 f"I2: {claim} again: {said.verdicts}, {told}, first {again}"
             )
-        elif told:
-            assert not idle, f"I11: {said.claimed[0].name} starts, and the execution is {idle}"
+        elif new := [token for token in told if token not in again[1]]:
+            assert not idle, f"I11: {new} starts, and the execution is {idle}"
             assert before is None or _turn(before, incarnation) < ask.turn, (
                 f"{claim} comes late, and claims"
             )

@@ -140,7 +140,8 @@ class ReferenceCluster(Reference):
         free: Amounts, draining: bool = False,
     ) -> tuple[str, list[str], list[Token]]:  # fmt: skip
         """Settles, then claims. The same claim id again gives the same answer, as far as its
-        tokens still hold; an earlier one that comes late settles and claims nothing."""
+        tokens still hold; an earlier one that comes late settles and claims nothing. So does one
+        of a node that was forgotten, which is told what this claim gave it before."""
         node = self.node(id)
         known = node.incarnation == incarnation
         if known and node.last_claim == claim:
@@ -150,7 +151,7 @@ class ReferenceCluster(Reference):
         )
         verdicts = [self._settle(node, token, outcome, retry) for token, outcome, retry in ends]
         self._done("")
-        claimed: list[Token] = []
+        claimed = [] if known else self._still_held(node, claim)
         if known and not late:
             if not draining:
                 have = {name: min(have, free.get(name, have)) for name, have in node.free().items()}
