@@ -13,16 +13,16 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
 	fi
 
-.PHONY: help demo test prove chaos chaos-short model bench-faults check redis
+.PHONY: help demo test prove chaos chaos-short model model-short bench-faults check redis
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the best
 	@$(BIN)/penstock run examples/digits/workflow.yaml
 
 test: $(TOOLS) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
-	@$(BIN)/pytest
+	@$(BIN)/pytest --ignore tests/model
 
 prove: $(TOOLS) redis ## the long forms of the system tests, with the figures that they measure
 	@$(BIN)/pytest tests/system --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots"
@@ -36,6 +36,9 @@ chaos-short: ## the same with small numbers, in under 5 minutes
 
 model: $(TOOLS) ## the scripts against the reference model, and every interleaving of small graphs (RUNS=100000)
 	@cd tests && ../$(BIN)/python -m model $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED))
+
+model-short: $(TOOLS) redis ## the same with small numbers: 2,000 runs, small searches, and the product broken on purpose
+	@$(BIN)/pytest tests/model
 
 bench-faults: $(TOOLS) redis ## the same faults on RQ, Celery and Dramatiq (ONLY=kill-worker SCALE=0.5 AT_ONCE=1)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.faults $(if $(ONLY),--only $(ONLY)) \

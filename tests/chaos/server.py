@@ -52,7 +52,7 @@ class Server:
         """By its port."""
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self, timeout_s: float = 30.0) -> float:
+    def start(self, timeout_s: float = 120.0) -> float:
         """Starts it (again, on the same data), and returns the time of its first PONG."""
         self.spawn()
         deadline = time.monotonic() + timeout_s

@@ -13,16 +13,22 @@ from model.scenarios import SHORT, SHOWN
 from model.search import Search
 from model.server import InProcess
 
-#: nearly all are found within 50 runs, the rarest within 300
-RUNS, STEPS, SEED = 600, 50, 3
+#: most are found within 50 runs
+RUNS, STEPS, SEED = 2000, 50, 3
+#: which random runs meet too seldom: the search shows them at once
+RARE = {"a claim does not see that the execution is closed", "an advance that comes late claims"}
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("what", BREAKS)
+@pytest.mark.parametrize("what", [what for what in BREAKS if what not in RARE])
 def test_the_state_machine_notices(what, capsys):
     with pytest.raises((AssertionError, ResponseError)):
         run(InProcess(), RUNS, STEPS, SEED, dict([BREAKS[what]]), shrink=False)
     capsys.readouterr()
+
+
+def test_nothing_goes_unnoticed():
+    assert set(SHOWN) >= RARE
 
 
 @pytest.mark.timeout(600)
