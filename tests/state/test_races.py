@@ -302,3 +302,19 @@ def test_a_node_that_joins_again_gives_its_resources_out_once(cluster):
     again = node.advance(bad(job, "crashed"), lanes=1).claimed
     assert [one.name for one in again] == ["a"]
     assert node.claim(1) == []
+
+
+def test_a_fan_out_that_is_given_up_half_way_ends(cluster):
+    """Its item failed again and again after some of its jobs were made."""
+    service = Service(cluster.store, Settings())
+    axis = {"name": "p", "values": [1, 2, 3]}
+    job = {"id": "f", "type": "fan-out", "template": {"run": "m:f"}, "parameters": [axis]}
+    id_ = service.submit(parse_workflow({"name": "w", "jobs": [job]}))
+    engine = Engine(cluster.store, 1, "o")
+    engine.perform(f"compile {id_}")
+    engine.perform(f"expand {id_} f")
+    node = cluster.node()
+    (child,) = node.claim(1)
+    engine.give_up(f"expand {id_} f", RuntimeError("no"))
+    node.advance(done(child))
+    assert service.execution(id_)["status"] == "failed"

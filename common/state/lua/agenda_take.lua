@@ -4,7 +4,7 @@
 -- RETURNS {the lease's mark, ms until more comes up (-1: none), domain, item, domain, item ...}
 -- KEEPS  work of a domain is left to those who serve it, while there are any.
 local FORGET_MS = 3600000 -- a domain without work or visits
-local mark, room = NOW_MS + tonumber(ARGV[2]), tonumber(ARGV[3])
+local mark, room = lease_mark(tonumber(ARGV[2])), tonumber(ARGV[3])
 local mine = visit(ARGV[1])
 local rows, seen, names = redis.call('ZRANGE', K.domains(), 0, -1, 'WITHSCORES'), {}, {}
 for i = 1, #rows, 2 do
@@ -15,7 +15,7 @@ end
 -- A time far ahead was set before the server's clock went back: it has come.
 local AHEAD_MS = 60000
 local function past(ms) return ms > NOW_MS + AHEAD_MS and 0 or ms end
-local taken, next_ms = { tostring(mark), '-1' }, nil
+local taken, next_ms = { mark, '-1' }, nil
 local function look_at(domain)
   local opens_ms = (mine['*'] or mine[domain]) and 0
     or past(math.max(seen[domain], seen['*'] or 0) + TAKEOVER_MS)
@@ -26,7 +26,7 @@ local function look_at(domain)
       room = room - 1
       redis.call('ZADD', K.agenda(domain), mark, items[i])
       taken[#taken + 1], taken[#taken + 2] = domain, items[i]
-      at = mark
+      at = tonumber(mark)
     end
     next_ms = math.min(next_ms or at, at)
   end
@@ -34,5 +34,5 @@ local function look_at(domain)
 end
 -- Each domain is the first one at some time.
 for i = 1, #names do look_at(names[(NOW_MS + i) % #names + 1]) end
-if next_ms then taken[2] = tostring(math.max(0, next_ms - NOW_MS)) end
+if next_ms then taken[2] = tostring(math.floor(math.max(0, next_ms - NOW_MS))) end
 return taken

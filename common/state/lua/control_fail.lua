@@ -1,7 +1,7 @@
 -- requires: settle
 -- Fails a control job that cannot be carried out (or the whole execution, without a job).
 -- ARGV  execution, job ('' for the execution), error (JSON)
--- RETURNS OK | ENDED (it has ended, runs, or waits for others)
+-- RETURNS OK | ENDED (it has ended, is run by another, or waits for others)
 local x = X.get(ARGV[1])
 if X.closed(x) then return 'ENDED' end
 if ARGV[2] == '' then
@@ -12,7 +12,9 @@ if ARGV[2] == '' then
   X.touch(x)
 else
   local job = J.get(x.id .. '-' .. ARGV[2])
-  if not job or job.status ~= 'deferred' or job.waits > 0 then return 'ENDED' end
+  -- A fan-out that cannot go on has started; those of its jobs that exist run to their end.
+  local open = job and (job.status == 'deferred' or job.kind == 'fan-out' and job.status == 'started')
+  if not open or job.waits > 0 then return 'ENDED' end
   F.finish(job, 'failed', 'error', ARGV[3])
   if job.kind == 'fan-out' then F.push('reopen', x.id, job.job, 0) end
 end

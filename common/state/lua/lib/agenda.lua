@@ -27,3 +27,8 @@ local function visit(served)
   redis.call('ZADD', K.domains(), unpack(row))
   return set
 end
+-- The mark of a lease given now, as text: no two are alike, so that one who comes too
+-- late never takes the item of another for its own.
+local function lease_mark(lease_ms)
+  return string.format('%.3f', NOW_MS + lease_ms + NOW_US / 1000)
+end
