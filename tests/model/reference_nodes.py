@@ -114,7 +114,7 @@ class ReferenceCluster(Reference):
             frozenset(tags),
             total,
         )
-        node.beat = self.now
+        self._heard(node)
         return self._done("OK")
 
     def leave(self, id: str, incarnation: str) -> int:
@@ -169,7 +169,7 @@ class ReferenceCluster(Reference):
         stale = [token for token in held if not self._holds(token) or self._job(token[0]).x.closed]
         if node.incarnation != incarnation:
             return "UNKNOWN", stale
-        node.beat = self.now
+        self._heard(node)
         named = {job: claim for job, _, claim in held}
         for job_id, lease in list(node.leases.items()):
             turn = turn_of(lease.claim, incarnation)
@@ -211,6 +211,14 @@ class ReferenceCluster(Reference):
             del self.due[job]
             job.status = "deferred"
             self.admit(job)
+
+    def _heard(self, node: Node) -> None:
+        """The first one after a time in which none was heard gives the others a time-out to come
+        back as well: then it was the network between them and Redis that was away."""
+        beats = [one.beat for one in self.nodes.values() if one.beat is not None]
+        if beats and self.now - max(beats) > self.timeout:
+            self.steady_since = self.now
+        node.beat = self.now
 
     # -- the end of an attempt
 
