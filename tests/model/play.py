@@ -461,12 +461,12 @@ class Play:
 
     def _orchestrate_one(self, id: str, one: Spec, dice: Dice) -> None:
         if one.kind == "fan-out":
-            if dice.pick(3) == 0:
+            if dice.pick(16) == 15:
+                self.fail_control(id, one.name, dice)
+            elif dice.pick(3) == 0:
                 self.open_group(id, one.name, dice)
             elif self.view.get(f"group {id}-{one.name}", [""])[0]:
                 self.extend(id, one.name, dice.pick(3), dice)
-            elif dice.pick(4) == 3:
-                self.fail_control(id, one.name, dice)
         elif self.fan_ins and dice.pick(2):
             outcome = "failed" if dice.pick(4) == 3 else "finished"
             self.settle_fan_in(*dice.of(self.fan_ins), outcome, dice)

@@ -226,9 +226,10 @@ class Reference:
         return self._done("OK")
 
     def fail_control(self, id: str, name: str) -> str:
-        """A control job cannot be carried out."""
+        """A control job cannot be carried out; of a fan-out that has begun, the jobs that are there
+        run to their end."""
         job = self._startable(self.executions[id], name)
-        if not job or job.status != "deferred":
+        if not job or not (job.status == "deferred" or job.spec.kind == "fan-out"):
             return "ENDED"
         self.end(job, "failed")
         if job.spec.kind == "fan-out":
