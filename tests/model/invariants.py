@@ -149,7 +149,7 @@ def _check_places(view: View) -> None:
         if not label.startswith("job "):
             continue
         id = label[4:]
-        if row[0] == "queued":
+        if row[0] == "queued" and not _closed(view, id):
             assert id in queued, f"I7: {id} is queued, and in no list"
         elif row[0] == "scheduled":
             assert id in due, f"I7: {id} is scheduled, and not due"

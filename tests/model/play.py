@@ -264,6 +264,13 @@ class Play:
             lambda: self.model.fail_control(id, name),
         ), dice)  # fmt: skip
 
+    def fail_execution(self, id: str, dice: Dice | None = None) -> None:
+        self.ask(Request(
+            f"give up {id}",
+            lambda: self.store.fail_control(id, "", "{}"),
+            lambda: self.model.fail_execution(id),
+        ), dice)  # fmt: skip
+
     def control(self, id: str, verb: str, dice: Dice | None = None) -> None:
         self.ask(Request(
             f"{verb} {id}",
@@ -453,6 +460,9 @@ class Play:
             return
         id = dice.of(list(self.shapes))
         control = [one.name for one in self.shapes[id] if one.kind != "run"]
+        if not self.view[f"execution {id}"][2] and dice.pick(8) == 7:
+            self.fail_execution(id, dice)
+            return
         if not control or dice.pick(4) == 0:
             self.extend(id, STATIC, dice.pick(4), dice)
             return

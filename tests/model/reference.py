@@ -236,6 +236,15 @@ class Reference:
             self.todo.append((self._begin_children, (job,)))
         return self._done("OK")
 
+    def fail_execution(self, id: str) -> str:
+        """An execution cannot be compiled."""
+        x = self.executions[id]
+        if x.closed:
+            return "ENDED"
+        x.status = x.closing = "failed"
+        self._cancel_all(x)
+        return self._done("OK")
+
     @staticmethod
     def _startable(x: Execution, name: str) -> Job | None:
         job = x.jobs.get(name)

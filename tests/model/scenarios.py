@@ -45,7 +45,6 @@ SHOWN = {
     "an answer on its way is no lease": "diamond, an answer lost",
     "a pause is no pause": "pair, a pause",
     "what is left over is forgotten": "diamond in chunks, a cancel",
-    "a retry begins before the end was told": "pair, a cancel and a retry",
 }
 
 #: the long form: each until all its states were seen, or its time is up

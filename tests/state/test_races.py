@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from penstock.common.jobs import NodeInfo
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
-from penstock.common.state.store import STATIC
+from penstock.common.state.scripts import Scripts
+from penstock.common.state.store import STATIC, Store
 from penstock.orchestrator.engine.roles import Agenda
 from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
-from support.scripted import EXECUTION_ID, Node, bad, done, new_job
+from support.scripted import EXECUTION_ID, SHIFTED_NOW, Node, bad, done, new_job
 
 FIELDS = {"name": "t", "ttl_s": 1000, "parallelism": 0}
 
@@ -318,3 +321,25 @@ def test_a_fan_out_that_is_given_up_half_way_ends(cluster):
     engine.give_up(f"expand {id_} f", RuntimeError("no"))
     node.advance(done(child))
     assert service.execution(id_)["status"] == "failed"
+
+
+def test_a_claim_amid_a_cancel_leaves_the_ends_to_it(cluster):
+    """It met `a6` in its list, ended it, and left what is to be told of that behind the retry, which
+    then canceled `d` anew. (With scripts that may touch three jobs, so that few are enough.)"""
+    flow = (Path(__file__).parents[2] / "common/state/lua/lib/flow.lua").read_text()
+    parts = {"now": SHIFTED_NOW, "flow": flow.replace("STEP_LIMIT = 400", "STEP_LIMIT = 3")}
+    cluster.store = Store(cluster.client, scripts=Scripts(replace=parts))
+    jobs = [new_job(f"a{i}", dependents="d" if i == 6 else "") for i in range(7)]
+    cluster.submit(*jobs, new_job("d", ("a6",)))
+    node = cluster.node(slots=9, resources={"cpus": 9.0})
+    cluster.store.control(EXECUTION_ID, "cancel")
+    cluster.store.retry(EXECUTION_ID)
+    node.claim(9)
+    while cluster.store.drain_outbox():
+        pass
+    while claimed := node.claim(9):
+        node.advance(*(done(one) for one in claimed))
+        while cluster.store.drain_outbox():
+            pass
+    assert cluster.statuses("a6", "d") == ["finished", "finished"]
+    assert cluster.status == "succeeded"

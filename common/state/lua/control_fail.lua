@@ -5,11 +5,10 @@
 local x = X.get(ARGV[1])
 if X.closed(x) then return 'ENDED' end
 if ARGV[2] == '' then
-  redis.call('HSET', K.execution(x.id), 'status', 'failed', 'error', ARGV[3], 'ended_at', NOW_ISO)
   x.status = 'failed'
+  redis.call('HSET', K.execution(x.id), 'status', 'failed', 'error', ARGV[3], 'ended_at', NOW_ISO)
   event('execution_ended', 'execution', x.id, 'status', 'failed')
-  post_agenda(x.domain, 'expire ' .. x.id)
-  X.touch(x)
+  F.cut_short(x, 'failed')
 else
   local job = J.get(x.id .. '-' .. ARGV[2])
   -- A fan-out that cannot go on has started; those of its jobs that exist run to their end.

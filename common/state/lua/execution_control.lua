@@ -27,12 +27,8 @@ elseif verb == 'resume' then
     F.push('unpark', x_id)
   end
 elseif verb == 'cancel' then
-  -- Whatever was left to do is superseded; what runs in it is canceled with the rest.
-  redis.call('DEL', K.outbox(x_id))
-  redis.call('HDEL', K.execution(x_id), 'retrying')
-  F.close(x, 'canceled')
   set_status('canceled', 'ended_at', NOW_ISO)
-  F.push('cancel', x_id, 0, 'canceled')
+  F.cut_short(x, 'canceled')
 end
 F.run()
 X.flush()

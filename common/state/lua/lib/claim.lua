@@ -153,8 +153,7 @@ local function dismiss(r, n)
   local x = X.get(job.execution)
   F.touched = F.touched + 1
   if X.closed(x) then
-    remove(r)
-    F.finish(job, 'canceled', 'reason', x.closing or 'canceled')
+    remove(r) -- the cancel that is under way ends it, in its order
     return true
   elseif x.status == 'paused' then
     remove(r)

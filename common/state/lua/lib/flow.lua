@@ -102,7 +102,9 @@ end
 -- yet to be told, the job's `fan_at` says from where on.
 local function step_fan(x_id, name, at, ok)
   local id = x_id .. '-' .. name
-  local dependents = redis.call('HGET', K.job(id), 'dependents') or ''
+  local v = redis.call('HMGET', K.job(id), 'dependents', 'status')
+  if not JOB_ENDED[v[2]] then return end -- a retry came before
+  local dependents = v[1] or ''
   at, ok = tonumber(at), tonumber(ok) == 1
   while true do
     local from, to, dependent, any_end = string.find(dependents, '([^ ?]+)(%??)', at)
@@ -137,6 +139,14 @@ function F.close(x, why)
   x.closing = why
   redis.call('HSET', K.execution(x.id), 'closing', why)
   F.tell_nodes('cancel', x.id)
+end
+-- It has ended, whatever its jobs are at: they are canceled, in place of all that was left to do.
+function F.cut_short(x, why)
+  redis.call('DEL', K.outbox(x.id))
+  redis.call('HDEL', K.execution(x.id), 'retrying')
+  F.close(x, why)
+  F.push('cancel', x.id, 0, why)
+  X.touch(x)
 end
 
 local function take_out(job)
