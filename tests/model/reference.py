@@ -239,7 +239,7 @@ class Reference:
     def fail_execution(self, id: str) -> str:
         """An execution cannot be compiled."""
         x = self.executions[id]
-        if x.closed:
+        if x.closed or x.compiled:
             return "ENDED"
         x.status = x.closing = "failed"
         self._cancel_all(x)

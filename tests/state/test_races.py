@@ -343,3 +343,20 @@ def test_a_claim_amid_a_cancel_leaves_the_ends_to_it(cluster):
             pass
     assert cluster.statuses("a6", "d") == ["finished", "finished"]
     assert cluster.status == "succeeded"
+
+
+def test_an_execution_that_cannot_be_compiled_to_its_end_cancels_what_it_has(cluster):
+    cluster.store.submit(EXECUTION_ID, "digest", "", FIELDS)
+    cluster.store.extend(EXECUTION_ID, STATIC, 0, False, [new_job("a"), new_job("b", ("a",))])
+    assert cluster.node().claim(1)
+    assert cluster.store.fail_control(EXECUTION_ID, "", '{"type": "E", "message": "no"}') == "OK"
+    assert cluster.statuses("a", "b") == ["canceled", "canceled"]
+    assert cluster.status == "failed"
+    assert cluster.store.extend(EXECUTION_ID, STATIC, 1, True, [new_job("c")]) == "CLOSED"
+
+
+def test_a_late_report_that_it_cannot_be_compiled_harms_nothing(cluster):
+    """Another orchestrator compiled it meanwhile."""
+    cluster.submit(new_job("a"))
+    assert cluster.store.fail_control(EXECUTION_ID, "", "{}") == "ENDED"
+    assert cluster.status == "running"

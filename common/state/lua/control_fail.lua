@@ -1,10 +1,11 @@
 -- requires: settle
--- Fails a control job that cannot be carried out (or the whole execution, without a job).
+-- Fails a control job that cannot be carried out (without a job: an execution that cannot be compiled).
 -- ARGV  execution, job ('' for the execution), error (JSON)
--- RETURNS OK | ENDED (it has ended, is run by another, or waits for others)
+-- RETURNS OK | ENDED (it has ended, is run by another, waits for others, or was compiled by another)
 local x = X.get(ARGV[1])
 if X.closed(x) then return 'ENDED' end
 if ARGV[2] == '' then
+  if redis.call('HGET', K.execution(x.id), 'compiled') == '1' then return 'ENDED' end
   x.status = 'failed'
   redis.call('HSET', K.execution(x.id), 'status', 'failed', 'error', ARGV[3], 'ended_at', NOW_ISO)
   event('execution_ended', 'execution', x.id, 'status', 'failed')
