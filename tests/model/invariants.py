@@ -112,7 +112,7 @@ def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     assert [*map(str, counts)] == row[3:8], f"I1: {x} counts {row[3:8]}, and has {counts}"
     assert row[9] == str(statuses.count("started")), f"I1: {x} counts {row[9]} running: {statuses}"
     # What could not be compiled has failed at once, and its jobs are about to be canceled.
-    if row[0] == "succeeded" or row[0] == "failed" and row[2] == "1":
+    if row[0] == "succeeded" or (row[0] == "failed" and row[2] == "1"):
         assert all(status in ENDED for status in statuses), f"I1: {x} {row[0]} with {statuses}"
     for name, job in jobs.items():
         one = spec_of(shape, name)
