@@ -21,6 +21,7 @@ checker judges any system that can be made to write them:
 | continued | the nemesis | target, jobs: attempts of a stopped node that goes on; late: those of |
 |           |             | them that ended while nobody could settle them |
 | dbsize | the scenario | label: before, after; keys |
+| undone | the recorder | since, till: its entries after `since` up to `till`, told already, were lost with Redis |
 | missed | the recorder | entries of the system's record that were gone before they were read |
 | final | the client | execution, status, jobs: name -> status, attempt, told, result, inputs |
 

@@ -1,7 +1,8 @@
 """Writes down what Penstock's stream of events tells, in the words of a history.
 
 The stream's order is the order of truth for claims and commits. It is cut at about 100,000
-entries, so it is followed while it grows; what was cut before it was read is noted.
+entries, so it is followed while it grows; what was cut before it was read is noted, and what a Redis
+that was killed did not remember afterwards (see undone.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from penstock.common.state import keys
 from penstock.common.state.connection import connect
 
 from .history import Journal, Record
+from .undone import order
 
 #: Why a job was queued again, in our words; all else (a claim that never arrived) is a loss.
 _WHY = {"crashes": "crashed", "handed back": "handed_back"}
@@ -39,6 +41,7 @@ class Recorder(threading.Thread):
         self._client: Any = connect(url, name="recorder", reply_timeout_s=5.0)
         self._journal = Journal(folder, "system")
         self._last = "0-0"
+        self._was_away = False
         self._by_arrival = by_arrival
         self._ending = threading.Event()
         self._pages = threading.Condition()
@@ -49,10 +52,14 @@ class Recorder(threading.Thread):
             try:
                 self._follow()
             except redis.RedisError:
+                self._was_away = True
                 time.sleep(0.02)  # it is away, or loads its data
         self._journal.close()
 
     def _follow(self) -> None:
+        if self._was_away:
+            self._look_for_a_loss()
+            self._was_away = False
         found = self._client.xread({keys.events(): self._last}, count=_PAGE, block=_BLOCK_MS)
         entries = found[0][1] if found else []
         if len(entries) == _PAGE:
@@ -64,26 +71,34 @@ class Recorder(threading.Thread):
             self._page += 1
             self._pages.notify_all()
 
+    def _look_for_a_loss(self) -> None:
+        """Does it remember what it told last? (A stream that is empty has lost all: no matter of its tail.)"""
+        newest = self._client.xrevrange(keys.events(), self._last, "-", count=1)
+        kept = newest[0][0].decode() if newest else self._last
+        if kept != self._last:
+            self._journal.write("undone", since=kept, till=self._last)
+            self._last = kept
+
     def _look_for_a_gap(self) -> None:
         """More came than one page: was something cut off before it was read?"""
         deleted = self._client.xinfo_stream(keys.events()).get("max-deleted-entry-id", b"0-0")
-        if _order(deleted.decode()) > _order(self._last) and self._last != "0-0":
+        if order(deleted.decode()) > order(self._last) and self._last != "0-0":
             self._journal.write("missed", since=self._last, till=deleted.decode())
 
     def _take(self, id_: str, event: dict[str, str]) -> None:
         self._last = id_
         self.seen += 1
-        at = time.time() if self._by_arrival else _order(id_)[0] / 1000
+        at = time.time() if self._by_arrival else order(id_)[0] / 1000
         record = translate(event)
         if record is not None:
-            self._journal.write(record.pop("what"), at, **record)
+            self._journal.write(record.pop("what"), at, event=id_, **record)
 
     def catch_up(self, timeout_s: float = 10.0) -> None:
         """Returns when all that the stream holds by now is written down."""
         info = self._client.xinfo_stream(keys.events())
         last, deadline = info["last-generated-id"].decode(), time.monotonic() + timeout_s
         with self._pages:
-            while _order(self._last) < _order(last) and time.monotonic() < deadline:
+            while order(self._last) < order(last) and time.monotonic() < deadline:
                 self._pages.wait(0.1)
 
     def stop(self) -> None:
@@ -134,8 +149,3 @@ def _of_job(kind: str, event: dict[str, str]) -> Record | None:
         return {"what": _WHY.get(event["why"], "lost"), **where}
     words = {"scheduled": "retrying", "deferred": "reset", "queued": "queued"}
     return {"what": words[kind], **where} if kind in words else None
-
-
-def _order(id_: str) -> tuple[int, int]:
-    milliseconds, _, number = id_.partition("-")
-    return int(milliseconds), int(number)

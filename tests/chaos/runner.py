@@ -177,7 +177,7 @@ def judged(run: Run, took_s: float) -> Result:
         "recoveries": len(run.recoveries_s),
         "bound_s": run.scenario.bound_s,
         "kept_bounds": keeps_bounds(run),
-        "notes": [*told_delays(run), *run.notes],
+        "notes": [*told_delays(run), *_told_undone(run), *run.notes],
         "kept": [str(path) for path in run.kept],
         "took_s": round(took_s, 1),
     }
@@ -208,6 +208,10 @@ def told_delays(run: Run) -> list[str]:
             figures = f"p99 {p99:.3f} max {max(values):.3f} of {len(values)}"
             out.append(f"{name} {figures} (bound {bound:g})")
     return out
+
+
+def _told_undone(run: Run) -> list[str]:
+    return [f"Redis lost {run.undone} events in its fsyncs"] if run.undone else []
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -31,6 +31,7 @@ from .history import History, read, save
 from .lab import Lab
 from .story import Violation
 from .timing import delays, recoveries
+from .undone import without_undone
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Run:
     violations: list[Violation] = field(default_factory=list)
     recoveries_s: list[float] = field(default_factory=list)
     delays_s: dict[str, list[float]] = field(default_factory=dict)
+    #: what Redis had acknowledged and did not remember when it was started again, in events
+    undone: int = 0
     notes: list[str] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     progress: Callable[[Run], None] = lambda _: None
@@ -140,10 +143,12 @@ class Run:
             failed = False
         finally:
             self.violations += [Violation("left", "", text) for text in lab.close()]
-            history = read(lab.history)
+            told = read(lab.history)
+            history, undone = without_undone(told)
+            self.undone += undone
             slow = not failed and self._judge(history, timed)
             if failed or slow or len(self.violations) > before:
-                self._keep(lab, history)
+                self._keep(lab, told)
             shutil.rmtree(folder, ignore_errors=True)
 
     def _judge(self, history: History, timed: bool) -> bool:

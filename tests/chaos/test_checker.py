@@ -7,6 +7,7 @@ import pytest
 from chaos.checker import check
 from chaos.history import Journal, read, spec
 from chaos.timing import delays, recoveries
+from chaos.undone import without_undone
 
 
 class Story:
@@ -301,3 +302,22 @@ def test_a_journal_is_read_in_order_and_without_its_cut_end(tmp_path):
     with open(two.path, "a") as file:
         file.write('{"at": 6, "wh')
     assert [record["n"] for record in read(tmp_path)] == [0, 1, 2]
+
+
+def test_what_a_killed_redis_did_not_remember_is_no_part_of_the_history():
+    story = Story().add("execution_running", execution="x", event="1000005-0", later=0.005)
+    story.claim("a", event="1000006-0").job("start", "a", pid=7, node="n1")
+    story.job("committed", "a", event="1000008-0")
+    story.add("fault", scenario="s", kind="kill", target="redis", jobs=[hit("a", 1)])
+    story.add("accepted", execution="y", jobs={"b": spec()}).add(
+        "final", execution="y", status="", jobs={}
+    )
+    story.add("undone", since="1000005-0", till="1000008-0").run("a").final(a=1)
+    assert story.wrong() >= {"I1", "I2"}
+    left, events = without_undone(story.history)
+    assert (check(left), recoveries(left), events) == ([], [], 2)
+
+
+def test_a_history_of_which_nothing_was_undone_stays_as_it_is():
+    story = Story().run("a").final(a=1)
+    assert without_undone(story.history) == (story.history, 0)

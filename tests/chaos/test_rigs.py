@@ -18,9 +18,12 @@ import redis
 from conftest import missing
 
 from chaos import namespaces, skew
+from chaos.history import read
 from chaos.proxy import Proxy
+from chaos.recorder import Recorder
 from chaos.redis_faults import (
     Tmpfs,
+    aof,
     cut_short,
     forget,
     listen_on,
@@ -29,6 +32,7 @@ from chaos.redis_faults import (
     why_no_tmpfs,
 )
 from chaos.server import Server
+from penstock.common.state import keys
 from penstock.common.state.connection import connect
 from support.processes import until
 
@@ -252,3 +256,26 @@ def test_a_namespace_and_its_cable(server: Server, there: redis.Redis) -> None:
         until(reaches, what="the cable is in again")
     finally:
         island.close()
+
+
+def test_the_recorder_notes_what_a_redis_did_not_remember(server: Server, home: Path) -> None:
+    recorder = Recorder(server.url, home / "history")
+    recorder.start()
+    with connect(server.url) as client:
+        ids = [tell(client, f"n{number}") for number in range(3)]
+        recorder.catch_up()
+        server.kill()
+        text = aof(home).read_bytes()
+        aof(home).write_bytes(text[: text.index(b"XADD", text.index(ids[1])) - len("*8\r\n$4\r\n")])
+        server.start()
+        ids.append(tell(client, "n3"))
+        recorder.catch_up()
+    recorder.stop()
+    records = read(home / "history")
+    assert [one["since"] for one in records if one["what"] == "undone"] == [ids[1].decode()]
+    assert [one["event"].encode() for one in records if one["what"] == "node_left"] == ids
+
+
+def tell(client: redis.Redis, node: str) -> Any:
+    """One more event; its id."""
+    return client.xadd(keys.events(), {"event": "node_left", "node": node})
