@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -218,13 +217,16 @@ def _finished(lab: Lab, execution: str, names: list[str]) -> bool:
     return all(row["status"] == "finished" for row in rows)
 
 
-@scenario("lock_contention", row="Q7", full=10_000, short=200, bound_s=HANDED_OVER_S)
+@scenario("lock_contention", row="Q7", full=10_000, short=600, bound_s=HANDED_OVER_S)
 def lock_contention(run: Run) -> None:
     """Processes want one lock, and its holder is killed now and then: one holder at a time, a
     higher number for each, and what a killed one held is taken over within its TTL."""
     with run.lab() as lab:
         folder = lab.folder / "locks"
-        contenders = [_contender(lab, folder) for _ in range(CONTENDERS)]
+        arguments = [lab.server.url, "contended", str(LOCK_S), str(folder), str(CONTENDERS)]
+        command = [sys.executable, "-m", "chaos.contender", *arguments]
+        tests = str(Path(__file__).parents[2])
+        contenders = lab.machines.spawn(command, "contenders", {"PYTHONPATH": tests})
         kills: list[tuple[str, float]] = []
         while run.goes_on():
             time.sleep(run.random.uniform(0.05, 0.5))
@@ -234,12 +236,9 @@ def lock_contention(run: Run) -> None:
                 kills.append((owner.decode(), time.time()))
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                contenders.append(_contender(lab, folder))
             run.hit(_takings(folder) - run.count)
-        for one in contenders:
-            one.kill()
-        for one in contenders:
-            one.wait(10)
+        contenders.terminate()
+        contenders.wait(10)
         history = read(folder)
     run.note(f"{_judge_locks(run, history, kills)} holders killed")
 
@@ -247,13 +246,6 @@ def lock_contention(run: Run) -> None:
 def _takings(folder: Path) -> int:
     """How often the lock was taken so far."""
     return sum(file.read_text().count('"lock_taken"') for file in folder.glob("*"))
-
-
-def _contender(lab: Lab, folder: Path) -> subprocess.Popen[bytes]:
-    arguments = [lab.server.url, "contended", str(LOCK_S), str(folder)]
-    command = [sys.executable, "-m", "chaos.contender", *arguments]
-    tests = str(Path(__file__).parents[2])
-    return lab.machines.spawn(command, "contender", {"PYTHONPATH": tests})
 
 
 def _judge_locks(run: Run, history: History, kills: list[tuple[str, float]]) -> int:
