@@ -300,24 +300,38 @@ class Reference:
             job.places += "x"
         self.enqueue(job)
 
-    def give_places_back(self, job: Job) -> None:
-        """The next ones that wait at the gates pass."""
+    def give_places_back(self, job: Job, later: bool = False) -> None:
+        """The next ones that wait at the gates pass: at once, or (`later`) when all else is done."""
         places, job.places = job.places, ""
+        x, group = job.x, job.x.group(job.spec.group)
+        x.admitted -= "x" in places
+        group.admitted -= "g" in places
+        if later:
+            self.todo += [(self._let_all_pass, (x, group if place == "g" else None))
+                          for place in places[::-1]]  # fmt: skip
+            return
         if "x" in places:
-            job.x.admitted -= 1
-            self._let_pass(job.x, job.x.held, self._pass_execution)
+            self._let_pass(x, x.held, self._pass_execution)
         if "g" in places:
-            group = job.x.group(job.spec.group)
-            group.admitted -= 1
-            self._let_pass(job.x, group.held, self.admit)
+            self._let_pass(x, group.held, self.admit)
+
+    def _let_all_pass(self, x: Execution, group: Group | None) -> None:
+        """What is held at a fan-out's gate, or at that of its execution, while there is room."""
+        if group:
+            while group.admitted < group.limit and self._let_pass(x, group.held, self.admit):
+                pass
+        else:
+            while x.admitted < x.parallelism and self._let_pass(x, x.held, self._pass_execution):
+                pass
 
     @staticmethod
-    def _let_pass(x: Execution, held: list[Job], into: Callable[[Job], None]) -> None:
+    def _let_pass(x: Execution, held: list[Job], into: Callable[[Job], None]) -> bool:
         while held and not x.closed:
             job = held.pop(0)
             if job.status == "deferred":
                 into(job)
-                return
+                return True
+        return False
 
     # -- ending
 

@@ -67,6 +67,8 @@ class ReferenceCluster(Reference):
     max_losses = 10
     #: what a long run adds to a node's patience: at most so much, and this share of the run
     patience_max, patience_share = 25000, 0.02
+    #: a node that was silent for longer gets no work of another's
+    late = 1500
     #: the upkeep is done so often at most
     upkeep_every = 400
 
@@ -216,7 +218,7 @@ class ReferenceCluster(Reference):
         """The first one after a time in which none was heard gives the others a time-out to come
         back as well: then it was the network between them and Redis that was away."""
         beats = [one.beat for one in self.nodes.values() if one.beat is not None]
-        if beats and self.now - max(beats) > self.timeout:
+        if beats and self.now - max(beats) > self.late:
             self.steady_since = self.now
         node.beat = self.now
 
@@ -309,8 +311,11 @@ class ReferenceCluster(Reference):
         """Could a live node run it? While there is none, yes: one will come."""
         if not job.spec.tags and not job.spec.cpus and not but:
             return True
-        others = [node for node in self.alive() if node.id != but]
+        others = [node for node in self.alive() if not but or self._may_take_over(node, but)]
         return any(node.could(job) for node in others) or (not others and not but)
+
+    def _may_take_over(self, node: Node, of: str) -> bool:
+        return node.id != of and self.now - (node.beat or 0) <= self.late
 
     def enqueue(self, job: Job, front: bool = False) -> None:
         """Into its list, at the end or back to the front; aside if no live node could run it."""
@@ -327,7 +332,7 @@ class ReferenceCluster(Reference):
         job.status, job.unmet = "deferred", True
         needs = f"cpus={job.spec.cpus}" if job.spec.cpus else ""
         self.unmet.setdefault((job.spec.class_, needs), []).append(job)
-        self.give_places_back(job)
+        self.give_places_back(job, later=True)
 
     def take_out(self, job: Job) -> None:
         """A job that is to be canceled leaves where it waits."""
@@ -335,6 +340,8 @@ class ReferenceCluster(Reference):
             del self.due[job]
         elif job.status == "queued":
             self.queues[job.spec.priority, job.spec.class_].remove(job)
+        elif job.unmet:
+            next(jobs for jobs in self.unmet.values() if job in jobs).remove(job)
 
     def _claim(self, node: Node, claim: str, lanes: int, free: Amounts) -> list[Token]:
         """The highest priority first, then the one that has waited longest; what does not fit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.common.state import keys
+from penstock.common.state import keys, repairs
 from penstock.common.state.store import Item
 from support.scripted import EXECUTION_ID, bad, done, new_job
 
@@ -178,3 +178,18 @@ def test_retry_runs_only_what_did_not_succeed(cluster):
     node.advance(done(*node.claim(1)))
     assert cluster.status == "succeeded"
     assert cluster.store.retry(EXECUTION_ID) == "SUCCEEDED"
+
+
+def test_a_child_that_is_mended_still_waits_for_a_place_of_its_execution(cluster):
+    """It had passed its fan-out's gate, and got lost before its execution's."""
+    open_fan_out(cluster, 2, limit=2)
+    cluster.client.hset(keys.execution(EXECUTION_ID), "parallelism", 1)
+    add(cluster, 0, 0, 2, last=True)
+    cluster.client.delete(keys.held(EXECUTION_ID))
+    assert repairs.jobs(cluster.store, [f"{EXECUTION_ID}-src_1"], mend=True) == [
+        "it waits for nothing"
+    ]
+    node = cluster.node()
+    (first,) = node.claim(2)
+    (second,) = node.advance(done(first), lanes=2).claimed
+    assert (first.name, second.name) == ("src_0", "src_1")

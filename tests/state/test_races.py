@@ -360,3 +360,19 @@ def test_a_late_report_that_it_cannot_be_compiled_harms_nothing(cluster):
     cluster.submit(new_job("a"))
     assert cluster.store.fail_control(EXECUTION_ID, "", "{}") == "ENDED"
     assert cluster.status == "running"
+
+
+def test_what_a_node_leaves_behind_amid_a_cancel_is_canceled_and_no_dead_letter(cluster):
+    """The cancel had come as far as its first 400 jobs when the node of the last one died."""
+    cluster.submit(*[new_job(f"j{number}") for number in range(900)])
+    node = cluster.node()
+    (job,) = node.claim(1)
+    cluster.client.hset(keys.job(job.token.job), "losses", 9)
+    cluster.client.lrem(keys.jobs(EXECUTION_ID), 1, job.name)
+    cluster.client.rpush(keys.jobs(EXECUTION_ID), job.name)
+    cluster.store.control(EXECUTION_ID, "cancel")
+    cluster.store.leave(node.id, node.incarnation, "it died")
+    while cluster.store.drain_outbox():
+        pass
+    assert cluster.statuses(job.name) == ["canceled"]
+    assert cluster.client.zcard(keys.dead()) == 0

@@ -12,16 +12,13 @@ for i = 1, #rows, 2 do
   if rows[i] ~= '*' then names[#names + 1] = rows[i] end
 end
 
--- A time far ahead was set before the server's clock went back: it has come.
-local AHEAD_MS = 60000
-local function past(ms) return ms > NOW_MS + AHEAD_MS and 0 or ms end
 local taken, next_ms = { mark, '-1' }, nil
 local function look_at(domain)
   local opens_ms = (mine['*'] or mine[domain]) and 0
-    or past(math.max(seen[domain], seen['*'] or 0) + TAKEOVER_MS)
+    or math.max(seen[domain], seen['*'] or 0) + TAKEOVER_MS
   local items = redis.call('ZRANGE', K.agenda(domain), 0, room, 'WITHSCORES')
   for i = 1, #items, 2 do
-    local at = math.max(past(tonumber(items[i + 1])), opens_ms)
+    local at = math.max(tonumber(items[i + 1]), opens_ms)
     if at <= NOW_MS and room > 0 then
       room = room - 1
       redis.call('ZADD', K.agenda(domain), mark, items[i])

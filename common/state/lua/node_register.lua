@@ -27,6 +27,7 @@ redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname',
 if #jobs == 0 or other then redis.call('HDEL', K.node(id), 'claim', 'verdicts') end
 N.recount(n)
 redis.call('HDEL', K.node(id), 'reserved')
+redis.call('HSET', K.maintenance(), 'timeout_ms', ARGV[7]) -- of nodes that were forgotten
 redis.call('PEXPIRE', K.node(id), 2 * tonumber(ARGV[7]))
 N.heard(id)
 if n.incarnation ~= incarnation then

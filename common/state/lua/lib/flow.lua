@@ -149,6 +149,26 @@ function F.cut_short(x, why)
   X.touch(x)
 end
 
+-- Lets what is held at a gate pass while there is room (`pass_later`, once a script and gate).
+local passing = {}
+function G.pass_later(x_id, name)
+  local gate = x_id .. ' ' .. (name or '')
+  if passing[gate] then return end
+  passing[gate] = true
+  F.push('pass', x_id, name)
+end
+local function step_pass(x_id, name)
+  while F.touched < STEP_LIMIT do
+    passing[x_id .. ' ' .. (name or '')] = true
+    F.touched = F.touched + 1
+    if not G.pass_next(X.get(x_id), name) then
+      passing[x_id .. ' ' .. (name or '')] = nil
+      return
+    end
+  end
+  return { 'pass', x_id, name }
+end
+
 local function take_out(job)
   if job.status == 'started' then
     if job.origin then redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. (job.claim or '')) end
@@ -157,6 +177,9 @@ local function take_out(job)
   elseif job.status == 'queued' and redis.call('LLEN', K.queue(job.origin)) <= 1000 then
     -- In a longer list the entry is dropped by the claim that meets it.
     redis.call('LREM', K.queue(job.origin), 1, job.id)
+  elseif job.unmet == '1' then
+    local list = K.unmet() .. ':' .. job.class .. '|' .. job.needs
+    if redis.call('LLEN', list) <= 1000 then redis.call('LREM', list, 1, job.id) end
   end
 end
 
@@ -308,7 +331,7 @@ local function step_reopen(x_id, name, at)
   if #names == room then return { 'reopen', x_id, name, at + room } end
 end
 
-local STEPS = { fan = step_fan, group = group_check, cancel = step_cancel, unpark = step_unpark,
+local STEPS = { fan = step_fan, group = group_check, cancel = step_cancel, unpark = step_unpark, pass = step_pass,
   reset = step_reset, rewait = step_rewait, reopen = step_reopen }
 
 local function leave(rests, first)

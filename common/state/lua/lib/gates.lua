@@ -37,8 +37,11 @@ local function pass_execution(job, front)
   Q.enqueue(job, front)
 end
 function G.admit(job, front)
-  if job.gate and job.gate ~= '' then return Q.enqueue(job, front) end
-  local group = job.group and G.group(job.execution, job.group)
+  local gate = job.gate or ''
+  if string.find(gate, 'x', 1, true) or gate == 'g' and X.get(job.execution).parallelism == 0 then
+    return Q.enqueue(job, front)
+  end
+  local group = gate == '' and job.group and G.group(job.execution, job.group)
   if group and group.limit > 0 then
     if group.admitted >= group.limit then
       return redis.call('RPUSH', K.group_held(job.execution, job.group), job.id)
@@ -57,25 +60,42 @@ local function next_held(key)
     if job and job.status == 'deferred' then return job end
   end
 end
--- Gives a job's places back and lets the next ones pass.
-function G.release(job)
+-- Gives a job's places back; which they were.
+local function give_back(job)
   local gate = job.gate
-  if not gate or gate == '' then return end
+  if not gate or gate == '' then return '' end
   redis.call('HDEL', job.key, 'gate')
   job.gate = nil
-  local x = X.get(job.execution)
-  if string.find(gate, 'x', 1, true) then
-    count_execution(x, -1)
-    local waiting = not X.closed(x) and next_held(K.held(x.id))
-    if waiting then pass_execution(waiting) end
-  end
-  if string.find(gate, 'g', 1, true) then
-    count_group(job, -1)
-    local waiting = not X.closed(x) and next_held(K.group_held(x.id, job.group))
-    if waiting then G.admit(waiting) end
-  end
+  if string.find(gate, 'x', 1, true) then count_execution(X.get(job.execution), -1) end
+  if string.find(gate, 'g', 1, true) then count_group(job, -1) end
+  return gate
 end
-Q.on_parked = G.release
+-- Lets the next job pass that is held at an execution's gate, or (`name`) at a fan-out's.
+local function pass_next(x, name)
+  if X.closed(x) then return nil end
+  local waiting = next_held(name and K.group_held(x.id, name) or K.held(x.id))
+  if waiting then
+    if name then G.admit(waiting) else pass_execution(waiting) end
+  end
+  return waiting
+end
+function G.pass_next(x, name)
+  local gate = name and G.group(x.id, name)
+  local limit, admitted = gate and gate.limit or x.parallelism, gate and gate.admitted or x.admitted
+  return admitted < limit and pass_next(x, name)
+end
+-- Gives a job's places back and lets the next ones pass.
+function G.release(job)
+  local x, gate = X.get(job.execution), give_back(job)
+  if string.find(gate, 'x', 1, true) then pass_next(x) end
+  if string.find(gate, 'g', 1, true) then pass_next(x, job.group) end
+end
+-- One that is parked may be followed by thousands that are parked as well: a step of their own.
+Q.on_parked = function(job)
+  local gate = give_back(job)
+  if string.find(gate, 'x', 1, true) then G.pass_later(job.execution) end
+  if string.find(gate, 'g', 1, true) then G.pass_later(job.execution, job.group) end
+end
 -- All upstreams of a job are done.
 function G.ready(job)
   local x = X.get(job.execution)

@@ -8,7 +8,7 @@ function N.get(id)
   local v = redis.call('HMGET', K.node(id), 'incarnation', 'capabilities', 'resources', 'used',
     'timeout_ms', 'share', 'reserved', 'claim', 'verdicts', 'state', 'hostname', 'drain')
   n = { id = id, incarnation = v[1] or nil, tags = {}, total = A.parse(v[3]), used = A.parse(v[4]),
-    timeout_ms = tonumber(v[5] or 3000), share = tonumber(v[6] or 1), reserved = v[7] or nil,
+    timeout_ms = tonumber(v[5] or redis.call('HGET', K.maintenance(), 'timeout_ms') or 3000), share = tonumber(v[6] or 1), reserved = v[7] or nil,
     claim = v[8] or nil, verdicts = v[9] or '', state = v[10] or '', hostname = v[11] or '',
     drain = v[12] }
   for tag in string.gmatch(v[2] or '', '%S+') do n.tags[tag] = true end
@@ -63,11 +63,13 @@ function N.drop_lease(n, job_id, attempt, claim)
   A.add(n.used, A.parse(needs), -1)
   n.dirty = true
 end
--- A node is heard. The first one after a time in which none was gives the others a time-out
+-- Late long before its time-out: of the beats of one time-out (three or more) half are missing.
+local function is_late(id, beat) return NOW_MS - beat > math.max(1500, N.get(id).timeout_ms / 2) end
+-- A node is heard. The first one after a time in which all were late gives the others a time-out
 -- to come back as well: then it was the network between them and Redis that was away.
 function N.heard(id)
   local last = redis.call('ZREVRANGE', K.nodes(), 0, 0, 'WITHSCORES')
-  if last[1] and NOW_MS - tonumber(last[2]) > N.get(last[1]).timeout_ms then
+  if last[1] and is_late(last[1], tonumber(last[2])) then
     redis.call('HSET', K.maintenance(), 'steady_since', NOW_MS)
   end
   redis.call('ZADD', K.nodes(), NOW_MS, id)
@@ -75,10 +77,11 @@ end
 -- After a time in which nobody could beat, all count as alive for one time-out.
 function N.alive_ids()
   if not N.alive then
-    N.alive = {}
+    N.alive, N.late = {}, {}
     local steady_since = tonumber(redis.call('HGET', K.maintenance(), 'steady_since') or 0)
     local beats = redis.call('ZRANGE', K.nodes(), 0, -1, 'WITHSCORES')
     for i = 1, #beats, 2 do
+      N.late[beats[i]] = is_late(beats[i], tonumber(beats[i + 1]))
       local heard = math.max(tonumber(beats[i + 1]), steady_since)
       if NOW_MS - heard <= N.get(beats[i]).timeout_ms then
         N.alive[#N.alive + 1] = beats[i]
@@ -87,8 +90,8 @@ function N.alive_ids()
   end
   return N.alive
 end
--- Could any live node but `except` ever run this? True while no node is alive:
--- the first one has yet to come.
+-- Could any live node ever run this? True while no node is alive: the first one has yet to come.
+-- Or any but `except`, to which its work would go now: a node that is late may be as cut off as that.
 local could_any_memo = {}
 function N.could_any(class, needs, except)
   if class == 'any' and needs == '' and not except then return true end
@@ -97,7 +100,7 @@ function N.could_any(class, needs, except)
     local alive, others = N.alive_ids(), 0
     could_any_memo[memo] = false
     for _, id in ipairs(alive) do
-      if id ~= except then
+      if id ~= except and not (except and N.late[id]) then
         others = others + 1
         if N.could(N.get(id), class, needs) then
           could_any_memo[memo] = true

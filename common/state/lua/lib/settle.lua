@@ -2,7 +2,9 @@
 -- The end of one attempt, under its token.
 local S = {}
 -- Back to its list at once: handed back, or its process or node is gone.
+-- (Not in a closed execution: the cancel that is under way ends it there.)
 function S.requeue(job, why, ...)
+  if X.closed(X.get(job.execution)) then return end
   redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)
   X.count(X.get(job.execution), 'running', -1)
   redis.call('HDEL', job.key, 'claim', 'worker_name', 'started_at')
@@ -54,6 +56,7 @@ end
 local LOST = '{"type": "NodeLost", "message": "the node was lost while it held the attempt"}'
 function S.lost(job, counter, limit, error, started_at)
   if job.worker_name then redis.call('HDEL', K.node_leases(job.worker_name), job.id) end
+  if X.closed(X.get(job.execution)) then return end
   local crashed = counter == 'crashes'
   H.record(job, crashed and 'crashed' or 'lost',
     started_at or redis.call('HGET', job.key, 'started_at'), crashed and error or LOST)

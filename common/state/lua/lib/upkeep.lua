@@ -1,7 +1,7 @@
 -- requires: settle
 -- What must happen now and then, done by whoever beats: reaping silent nodes,
 -- promoting what is due, draining outboxes, waking nodes for lists still ready.
-local UPKEEP_MS, RESCORED = 400, 500
+local UPKEEP_MS, RESCORED = 400, 5000
 
 -- A silent node's attempt is given away after max(time-out, min(25 s, 2 % of its run so far)).
 local function patience_ms(timeout_ms, ran_ms)
@@ -49,7 +49,17 @@ local function promote()
   end
 end
 -- Jobs that were taken aside because no live node could run them, where one could now.
--- Entries of jobs that have ended meanwhile go.
+-- Entries of jobs that have ended meanwhile go: at the head, and a few of a long list each time.
+local LOOKED_AT = 50
+local function forget_ended(list)
+  local length = redis.call('LLEN', list)
+  if length <= 1000 then return end
+  local at = NOW_MS % length
+  for _, id in ipairs(redis.call('LRANGE', list, at, at + LOOKED_AT - 1)) do
+    local job = J.get(id)
+    if not (job and job.status == 'deferred' and job.unmet == '1') then redis.call('LREM', list, 1, id) end
+  end
+end
 local function unpark_unmet()
   for _, signature in ipairs(redis.call('SMEMBERS', K.unmet())) do
     local class, needs = string.match(signature, '^(.-)|(.*)$')
@@ -67,6 +77,7 @@ local function unpark_unmet()
         G.admit(job)
       end
     end
+    forget_ended(list)
     if redis.call('EXISTS', list) == 0 then redis.call('SREM', K.unmet(), signature) end
   end
 end
@@ -102,6 +113,11 @@ local function set_back(by)
   end
   for _, id in ipairs(redis.call('ZRANGE', K.due(), 0, RESCORED - 1)) do
     redis.call('ZINCRBY', K.due(), -by, id)
+  end
+  for _, domain in ipairs(redis.call('ZRANGE', K.domains(), 0, -1)) do
+    redis.call('ZADD', K.domains(), 'LT', NOW_MS, domain)
+    local ahead = redis.call('ZRANGEBYSCORE', K.agenda(domain), '(' .. NOW_MS, '+inf', 'LIMIT', 0, RESCORED)
+    for _, item in ipairs(ahead) do redis.call('ZADD', K.agenda(domain), NOW_MS, item) end
   end
 end
 -- A server that was started again has another id, however quick it was. One that does
