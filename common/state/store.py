@@ -280,12 +280,12 @@ class Store:
         return self._text("agenda_done", *item, mark)
 
     def upkeep(self) -> tuple[int, int]:
-        """Reaps, promotes, drains; (ms at which the next job is due or -1, the server's ms)."""
+        """Reaps, promotes, drains; (ms at which to look again or -1, the server's ms)."""
         due, now = self._call("upkeep")
         return int(float(due)), int(now)
 
     def promote_due(self) -> tuple[int, int]:
-        """Queues what has become due; as `upkeep`."""
+        """Queues what has become due; (ms at which the next job is due or -1, the server's ms)."""
         due, now = self._call("due_promote")
         return int(float(due)), int(now)
 

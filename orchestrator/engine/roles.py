@@ -39,10 +39,10 @@ class Upkeep:
         self._store = store
 
     def tick(self) -> float:
-        due_ms, now_ms = self._store.upkeep()
-        if 0 <= due_ms <= now_ms:
-            due_ms, now_ms = self._store.promote_due()
-        return min(LOOK_S, max(0.01, (due_ms - now_ms) / 1000)) if due_ms >= 0 else LOOK_S
+        next_ms, now_ms = self._store.upkeep()
+        if 0 <= next_ms <= now_ms:  # a job is due, and others did the upkeep just now
+            next_ms, now_ms = self._store.promote_due()
+        return min(LOOK_S, max(0.01, (next_ms - now_ms) / 1000)) if next_ms >= 0 else LOOK_S
 
 
 class Leader:

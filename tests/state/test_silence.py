@@ -83,3 +83,23 @@ def test_a_clock_that_goes_back_keeps_no_work_from_the_orchestrators(cluster):
     cluster.store.upkeep()
     cluster.pass_time(3.1)
     assert "compile unserved" in cluster.take_agenda("gpu")
+
+
+def test_the_upkeep_says_when_a_time_out_will_have_passed(cluster):
+    """So an orchestrator moves the work of a dead node at its time-out, not at its own next look."""
+    cluster.submit(new_job("a"))
+    one, two = cluster.node("one"), cluster.node("two")
+    (job,) = one.claim(1)
+    one.beat(job.token)
+    assert cluster.store.upkeep()[0] == -1, "all are heard"
+    cluster.pass_time(1.2)
+    two.beat()
+    next_ms, now_ms = cluster.store.upkeep()
+    assert 1700 <= next_ms - now_ms <= 1801
+    cluster.pass_time((next_ms - now_ms) / 1000 - 1)
+    two.beat()
+    cluster.pass_time(0.3)
+    two.beat()  # does the upkeep, a little early
+    cluster.pass_time(0.7)
+    cluster.store.upkeep()
+    assert cluster.statuses("a") == ["queued"]

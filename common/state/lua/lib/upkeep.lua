@@ -37,6 +37,20 @@ local function reap(since)
     if NOW_MS - beat > timeout_ms and NOW_MS - since > timeout_ms then reap_node(silent[i], beat) end
   end
 end
+-- The millisecond at which another node may be silent for its time-out, so that whoever can look
+-- then does; nil while all are heard. Those whose time-out had passed at the last upkeep are known.
+local LOOKED_AT, BEAT_MS = 10, 1100
+local function next_timeout()
+  local oldest = redis.call('ZRANGE', K.nodes(), 0, 0, 'WITHSCORES')
+  if not oldest[1] or NOW_MS - tonumber(oldest[2]) <= BEAT_MS then return nil end
+  local at, first = tonumber(redis.call('HGET', K.maintenance(), 'at') or 0), nil
+  local beats = redis.call('ZRANGE', K.nodes(), 0, LOOKED_AT - 1, 'WITHSCORES')
+  for i = 1, #beats, 2 do
+    local over = tonumber(beats[i + 1]) + N.get(beats[i]).timeout_ms + 1
+    if over > at then first = math.min(first or over, math.max(over, at + UPKEEP_MS)) end
+  end
+  return first
+end
 local function promote()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.due(), '-inf', NOW_MS, 'LIMIT', 0, 200)) do
     redis.call('ZREM', K.due(), id)
@@ -50,12 +64,11 @@ local function promote()
 end
 -- Jobs that were taken aside because no live node could run them, where one could now.
 -- Entries of jobs that have ended meanwhile go: at the head, and a few of a long list each time.
-local LOOKED_AT = 50
 local function forget_ended(list)
   local length = redis.call('LLEN', list)
   if length <= 1000 then return end
   local at = NOW_MS % length
-  for _, id in ipairs(redis.call('LRANGE', list, at, at + LOOKED_AT - 1)) do
+  for _, id in ipairs(redis.call('LRANGE', list, at, at + 49)) do
     local job = J.get(id)
     if not (job and job.status == 'deferred' and job.unmet == '1') then redis.call('LREM', list, 1, id) end
   end
