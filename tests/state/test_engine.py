@@ -155,6 +155,16 @@ def test_a_missing_metric_is_a_clear_error(drive):  # F8
     assert "accuracy" in found["jobs"]["best"]["error"]["message"]
 
 
+def test_results_that_cannot_be_aggregated_end_the_fan_in(drive):  # F8
+    nested: Any = 1
+    for _ in range(800):
+        nested = [nested]
+    found = drive(sweep({"strategy": "majority-vote"}), lambda name, config: nested)
+    assert found["status"] == "failed"
+    assert found["jobs"]["best"]["status"] == "failed"
+    assert found["jobs"]["best"]["error"]["type"] == "RecursionError"
+
+
 def test_a_fan_out_over_a_result_of_unknown_length(drive):  # F1 F5
     jobs = [
         {"id": "split", "run": "m:split"},
