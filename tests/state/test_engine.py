@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ def drive(cluster, service):
     """Submits a workflow and plays orchestrator and daemon until nothing moves; `work` is the job."""
 
     def drive(jobs: list[dict[str, Any]], work: Any, slots: int = 4, **rest: Any) -> dict[str, Any]:
-        agenda = Agenda(cluster.store, Engine(cluster.store, rest.pop("window", 1000), "o1"))
+        engine = Engine(cluster.store, rest.pop("window", 1000), "o1")
+        agenda = Agenda(cluster.store, engine, turn_s=math.inf)
         id_ = service.submit(parse_workflow({"name": "flow", "jobs": jobs, **rest}))
         node = cluster.node(slots=slots, resources={"cpus": float(slots)})
         agenda.tick()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ class Play:
         self.service = Service(cluster.store, Settings())
         workflow = {"name": "w", "jobs": jobs or FLOW, **rest}
         self.id = cluster.id = self.service.submit(parse_workflow(workflow))
-        self.agenda = Agenda(self.store, Engine(self.store, 4, "o"))
+        self.agenda = Agenda(self.store, Engine(self.store, 4, "o"), turn_s=math.inf)
         self.node: Node = cluster.node(slots=4, resources={"cpus": 4.0})
 
     def key(self, name: str) -> str:
