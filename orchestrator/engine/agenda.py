@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
+from ...common.state.connection import is_of_the_server
 from ...common.state.store import Item, Store, Taken
 from .work import Engine
 
@@ -78,21 +79,30 @@ class Agenda:
             return
         try:
             self._engine.perform(item.text, lease.go_on)
-        except redis.exceptions.RedisError:
-            raise
         except Exception as error:
+            if is_of_the_server(error):
+                raise
             # It comes up again when its lease ends, here or elsewhere; the others go on.
             log.exception("event=agenda_item_failed item=%r", item.text)
             self._failures[item] += 1
-            if self._failures[item] < TRIES:
+            if self._failures[item] < TRIES or not self._give_up(item, error):
                 lease.leave(item)
                 return
-            self._engine.give_up(item.text, error)
         self._failures.pop(item, None)
         if lease.finish(item) == "AGAIN" and lease.overran:
             self._slow[item] += 1  # so that two which are both slow do not undo each other's work
         else:
             self._slow.pop(item, None)
+
+    def _give_up(self, item: Item, error: Exception) -> bool:
+        try:
+            self._engine.give_up(item.text, error)
+        except redis.exceptions.ResponseError as refused:
+            if is_of_the_server(refused):
+                raise
+            log.exception("event=agenda_item_not_given_up item=%r", item.text)
+            return False
+        return True
 
 
 class _Lease:
