@@ -187,7 +187,7 @@ def freeze(node: Worker) -> list[psutil.Process]:
 
 
 def test_a_node_that_comes_back_changes_nothing(site: Site) -> None:  # Q6
-    fast = {"PENSTOCK_HEARTBEAT_S": "0.2", "PENSTOCK_NODE_TIMEOUT_S": "1"}
+    fast = {"PENSTOCK_HEARTBEAT_S": "0.2", "PENSTOCK_NODE_TIMEOUT_S": "2.25"}
     with site.worker("--concurrency", "1", **fast) as one:
         mark, end = site.mark("began"), site.mark("end")
         run = site.submit(job("a", "m:hold", {"mark": mark, "until": end}))
@@ -273,8 +273,8 @@ def test_a_node_too_long_without_redis_stops_its_jobs(
     own_redis: OwnRedis, tmp_path: Path
 ) -> None:  # Q10
     site = Site(own_redis, tmp_path)
-    env = {"PENSTOCK_HEARTBEAT_S": "0.2", "PENSTOCK_NODE_TIMEOUT_S": "1"}
-    with site.worker("--concurrency", "1", PENSTOCK_OFFLINE_LIMIT_S="1", **env) as node:
+    env = {"PENSTOCK_HEARTBEAT_S": "0.2", "PENSTOCK_NODE_TIMEOUT_S": "2.25"}
+    with site.worker("--concurrency", "1", PENSTOCK_OFFLINE_LIMIT_S="2.25", **env) as node:
         mark = site.mark("began")
         run = site.submit(job("a", "m:spin", {"mark": mark}))
         pid = int(began(mark).read_text())
