@@ -45,7 +45,11 @@ class Settings(BaseSettings):
     """What an operator may set. Times are in seconds, sizes in bytes (`1MiB` is read too)."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PENSTOCK_", env_ignore_empty=True, frozen=True, extra="forbid"
+        env_prefix="PENSTOCK_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
     )
 
     #: The Redis to use; None means the private server of `home`.

@@ -87,6 +87,9 @@ def test_offline_limit_goes_down_to_the_timeout() -> None:  # Q10
     [
         ("PENSTOCK_HEARTBEAT_S", "soon"),
         ("PENSTOCK_HEARTBEAT_S", "0"),
+        ("PENSTOCK_NODE_TIMEOUT_S", "inf"),
+        ("PENSTOCK_PATIENCE_MAX_S", "inf"),
+        ("PENSTOCK_DRAIN_S", "nan"),
         ("PENSTOCK_MAX_CRASHES", "-1"),
         ("PENSTOCK_LOG_LIMIT_BYTES", "0"),
         ("PENSTOCK_REDIS_URL", "http://somewhere"),
