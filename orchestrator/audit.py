@@ -248,10 +248,15 @@ def _jobs(store: Store, execution: str, names: Sequence[str]) -> Iterator[Findin
     for page in _pages(names, repairs.JOBS):
         ids = [job_id(execution, name) for name in page]
         for id_, what in zip(ids, repairs.jobs(store, ids, mend=False), strict=True):
-            if what:
+            if what == repairs.HASH_GONE:
+                out = (
+                    f"`penstock cancel {execution}`, then `penstock retry {execution}` runs it anew"
+                )
+                yield Finding("job", id_, f"{what}, which nothing can mend: {out}", lambda: False)
+            elif what:
 
                 def mend(id_: str = id_) -> bool:
-                    return repairs.jobs(store, [id_], mend=True) != [""]
+                    return repairs.jobs(store, [id_], mend=True) not in ([""], [repairs.HASH_GONE])
 
                 yield Finding("job", id_, what, mend)
 

@@ -332,6 +332,17 @@ def test_what_a_cancel_left_to_do_is_found_and_mended(cluster):
     assert set(play.cluster.statuses(*play.store.job_names(play.id))) == {"canceled"}
 
 
+def test_a_job_that_is_gone_is_not_called_mended(cluster):
+    play = Play(cluster)
+    play.agenda.tick()
+    play.client.delete(play.key("b"))
+    (finding,) = audit(play.store)
+    assert "its hash is gone, which nothing can mend" in str(finding)
+    assert repair(play.store) == []
+    assert play.service.cancel(play.id) == "canceled"
+    assert play.service.retry(play.id, failed=False) != play.id
+
+
 def test_an_outbox_that_nobody_knows_of(cluster):
     play = Play(cluster)
     play.agenda.tick()
