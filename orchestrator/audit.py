@@ -309,11 +309,13 @@ def _of_execution(rows: dict[str, Row]) -> dict[str, int]:
 def _of_group(children: Sequence[Row]) -> dict[str, int]:
     """What the counts of a fan-out must be, by its jobs."""
     ended = [row for row in children if row["status"] in JOB_TERMINAL]
-    bad = [r for r in ended if r["status"] != "finished" and r["on_failure"] != "continue"]
+    unfinished = [row for row in ended if row["status"] != "finished"]
+    bad = [row for row in unfinished if row["on_failure"] != "continue"]
     admitted = sum("g" in row["gate"] for row in children)
     return {
         "created": len(children),
         "settled": len(ended),
+        "unfinished": len(unfinished),
         "bad": len(bad),
         "admitted": admitted,
     }

@@ -272,6 +272,12 @@ def counts_of_a_fan_out_are_wrong(play: Play) -> None:
     play.client.hset(keys.group(play.id, "fan"), mapping={"admitted": 5, "settled": 1})
 
 
+@breaks("unfinished 3, not 0")
+def what_a_retry_of_a_fan_out_goes_by_is_wrong(play: Play) -> None:
+    play.to_fan_out()
+    play.client.hset(keys.group(play.id, "fan"), "unfinished", 3)
+
+
 @breaks("finished 0, not 12")
 def an_execution_did_not_notice_its_end(play: Play) -> None:
     play.to_the_end()
