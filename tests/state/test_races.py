@@ -356,6 +356,14 @@ def test_an_execution_that_cannot_be_compiled_to_its_end_cancels_what_it_has(clu
     assert cluster.store.extend(EXECUTION_ID, STATIC, 1, True, [new_job("c")]) == "CLOSED"
 
 
+def test_a_retry_forgets_why_an_execution_could_not_be_compiled(cluster):
+    cluster.store.submit(EXECUTION_ID, "digest", "", FIELDS)
+    cluster.store.fail_control(EXECUTION_ID, "", '{"type": "E", "message": "no"}')
+    assert "error" in cluster.store.execution(EXECUTION_ID)
+    cluster.store.retry(EXECUTION_ID)
+    assert "error" not in cluster.store.execution(EXECUTION_ID)
+
+
 def test_a_late_report_that_it_cannot_be_compiled_harms_nothing(cluster):
     """Another orchestrator compiled it meanwhile."""
     cluster.submit(new_job("a"))
