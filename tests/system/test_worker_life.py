@@ -103,6 +103,19 @@ def test_stopping_lets_running_jobs_end_and_hands_the_rest_back(site: Site) -> N
         assert site.client.hget(keys.rq_worker(node.name), "death")
 
 
+def test_a_drained_node_whose_daemon_dies_takes_no_more(site: Site) -> None:  # Q10
+    with site.worker("--concurrency", "1") as node:
+        run = site.submit(job("a", "m:hold", {"mark": site.mark("a"), "until": site.mark("end")}))
+        began(site.mark("a"))
+        assert site.store.drain(node.name) == "OK"
+        state = keys.node(node.name)
+        until(lambda: site.client.hget(state, "state") == b"draining", "it drains")
+        node.daemon.kill()
+        assert node.supervisor.wait(10) == 0
+        assert run.status("a") == "queued"
+        assert node.registered() == ""
+
+
 def test_a_second_signal_does_not_wait(site: Site) -> None:  # Q10
     with site.worker("--concurrency", "1", PENSTOCK_DRAIN_S="60") as node:
         mark = site.mark("began")
