@@ -23,6 +23,11 @@ from .spec import fields
 
 MIB = 1024 * 1024
 DAY_S = 86400.0
+#: A node may be silent for so many beats at least; with fewer, a single late one would be a death.
+BEATS = 3
+#: With a shorter time-out, a pause of all the upkeep (1.5 s, node_beat.lua) would look like the
+#: silence of the nodes; in seconds.
+NODE_TIMEOUT_MIN_S = 2.25
 
 #: URL schemes that redis-py understands.
 SCHEMES = ("redis://", "rediss://", "unix://")
@@ -40,7 +45,11 @@ class Settings(BaseSettings):
     """What an operator may set. Times are in seconds, sizes in bytes (`1MiB` is read too)."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PENSTOCK_", env_ignore_empty=True, frozen=True, extra="forbid"
+        env_prefix="PENSTOCK_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
     )
 
     #: The Redis to use; None means the private server of `home`.
@@ -49,7 +58,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     #: How often a node tells that it lives, in seconds.
     heartbeat_s: PositiveFloat = 1.0
-    #: Silence after which a node counts as gone, in seconds.
+    #: Silence after which a node counts as gone, in seconds; at least 2.25 and three heartbeats.
     node_timeout_s: PositiveFloat = 3.0
     #: How long a node computes on without Redis before it stops its jobs, in seconds.
     offline_limit_s: PositiveFloat = 600.0
@@ -111,15 +120,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _times_in_order(self) -> Self:
-        if self.node_timeout_s <= self.heartbeat_s:
+        beats_s = BEATS * self.heartbeat_s
+        if self.node_timeout_s < max(NODE_TIMEOUT_MIN_S, beats_s):
+            least = max(NODE_TIMEOUT_MIN_S, beats_s)
             raise ValueError(
-                f"node_timeout_s ({self.node_timeout_s:g}) must be longer than "
-                f"heartbeat_s ({self.heartbeat_s:g}): three beats or more"
+                f"PENSTOCK_NODE_TIMEOUT_S ({self.node_timeout_s:g}) must be at least {least:g}: "
+                f"{NODE_TIMEOUT_MIN_S:g} s, and {BEATS} times PENSTOCK_HEARTBEAT_S "
+                f"({self.heartbeat_s:g}); set it to {least:g}"
+                + (", or beat more often" if beats_s > NODE_TIMEOUT_MIN_S else "")
             )
         if self.offline_limit_s < self.node_timeout_s:
             raise ValueError(
-                f"offline_limit_s ({self.offline_limit_s:g}) must be at least "
-                f"node_timeout_s ({self.node_timeout_s:g})"
+                f"PENSTOCK_OFFLINE_LIMIT_S ({self.offline_limit_s:g}) must be at least "
+                f"PENSTOCK_NODE_TIMEOUT_S ({self.node_timeout_s:g})"
             )
         return self
 

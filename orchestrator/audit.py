@@ -248,10 +248,15 @@ def _jobs(store: Store, execution: str, names: Sequence[str]) -> Iterator[Findin
     for page in _pages(names, repairs.JOBS):
         ids = [job_id(execution, name) for name in page]
         for id_, what in zip(ids, repairs.jobs(store, ids, mend=False), strict=True):
-            if what:
+            if what == repairs.HASH_GONE:
+                out = (
+                    f"`penstock cancel {execution}`, then `penstock retry {execution}` runs it anew"
+                )
+                yield Finding("job", id_, f"{what}, which nothing can mend: {out}", lambda: False)
+            elif what:
 
                 def mend(id_: str = id_) -> bool:
-                    return repairs.jobs(store, [id_], mend=True) != [""]
+                    return repairs.jobs(store, [id_], mend=True) not in ([""], [repairs.HASH_GONE])
 
                 yield Finding("job", id_, what, mend)
 
@@ -304,11 +309,13 @@ def _of_execution(rows: dict[str, Row]) -> dict[str, int]:
 def _of_group(children: Sequence[Row]) -> dict[str, int]:
     """What the counts of a fan-out must be, by its jobs."""
     ended = [row for row in children if row["status"] in JOB_TERMINAL]
-    bad = [r for r in ended if r["status"] != "finished" and r["on_failure"] != "continue"]
+    unfinished = [row for row in ended if row["status"] != "finished"]
+    bad = [row for row in unfinished if row["on_failure"] != "continue"]
     admitted = sum("g" in row["gate"] for row in children)
     return {
         "created": len(children),
         "settled": len(ended),
+        "unfinished": len(unfinished),
         "bad": len(bad),
         "admitted": admitted,
     }

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from ..common.errors import RedisUnavailable
 from ..common.jobs import split_job_id
 from ..common.state import keys
 from ..common.state.states import EXECUTION_TERMINAL
 from ..common.state.store import Store
+from .insist import retry
 from .rows import loads
 
 #: entries of the index that are read in one round trip
@@ -45,9 +47,15 @@ def dead_letters(store: Store, limit: int) -> list[dict[str, Any]]:
 
 def redrive(store: Store, execution: str | None) -> dict[str, Any]:
     """Runs dead letters again, of one execution or of all; see `Service.redrive`."""
-    redriven, skipped = [], []
+    redriven: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
     for id_, names in _by_execution(store, execution).items():
-        reason = _retry(store, id_)
+        try:
+            reason = _retry(store, id_)
+        except RedisUnavailable as error:
+            if not redriven:
+                raise
+            reason = str(error)
         if reason:
             skipped.append({"execution": id_, "reason": reason})
         else:
@@ -63,7 +71,7 @@ def redrive(store: Store, execution: str | None) -> dict[str, Any]:
 def _retry(store: Store, execution: str) -> str:
     """Why the execution cannot be retried; empty when it runs again."""
     status = store.execution(execution).get("status", "")
-    verdict = store.retry(execution)
+    verdict = retry(store, execution, status)
     if verdict == "OPEN" and status in EXECUTION_TERMINAL:
         return "another retry of it has begun"
     return {

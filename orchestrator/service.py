@@ -21,7 +21,6 @@ from ..common.errors import (
     ExecutionFailed,
     InputError,
     NotFound,
-    RedisUnavailable,
     WaitTimeout,
 )
 from ..common.jobs import job_id, new_execution_id
@@ -29,7 +28,6 @@ from ..common.settings import Settings
 from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
 from ..common.state import keys
-from ..common.state.connection import why_refused
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
 from ..common.state.store import Store
 from . import queues
@@ -37,6 +35,7 @@ from .audit import audit, repair
 from .checks import checks
 from .deadletter import dead_letters, redrive
 from .engine.work import read_over
+from .insist import insist, retry
 from .rows import (
     JOB_FIELDS,
     Living,
@@ -53,7 +52,6 @@ from .rows import (
 
 LAST = "last"
 StateT = TypeVar("StateT")
-AnswerT = TypeVar("AnswerT")
 
 #: without a message from Redis, an execution is looked at this often, seconds
 _LOOK_S = 5.0
@@ -62,8 +60,6 @@ _COALESCE_S = 0.05
 #: a lost Redis is tried again this often, and given up after, seconds
 _AGAIN_S = 0.2
 _LOST_S = 30.0
-#: a command whose reply was lost is sent again for so long, seconds
-_INSIST_S = 5.0
 
 
 class Service:
@@ -99,9 +95,7 @@ class Service:
             "ttl_s": max(1, int(self.settings.state_ttl_s)),
         }
         told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
-        verdict, found = self._insist(
-            lambda: self.store.submit(execution, told, spec, fields, key or "")
-        )
+        verdict, found = insist(lambda: self.store.submit(execution, told, spec, fields, key or ""))
         if verdict == "CONFLICT":
             raise Conflict(
                 f"key {key!r} belongs to execution {found}, which was submitted with another workflow "
@@ -273,25 +267,10 @@ class Service:
         return self._control(id_, "cancel")
 
     def _control(self, id_: str, verb: str) -> str:
-        status = self._insist(lambda: self.store.control(id_, verb))
+        status = insist(lambda: self.store.control(id_, verb))
         if status == "GONE":
             raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
         return status
-
-    def _insist(self, ask: Callable[[], AnswerT]) -> AnswerT:
-        """Asks again after a lost reply: the request may have arrived, and may arrive twice."""
-        till = time.monotonic() + _INSIST_S
-        while True:
-            try:
-                return ask()
-            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                if time.monotonic() >= till:
-                    raise
-                time.sleep(_AGAIN_S)
-            except redis.exceptions.ResponseError as error:
-                if why := why_refused(error):
-                    raise RedisUnavailable(f"{why}. Nothing was changed") from error
-                raise
 
     def retry(self, id_: str, failed: bool) -> str:
         """With `failed`, runs again in place what did not succeed and returns the same id;
@@ -301,7 +280,9 @@ class Service:
         if not failed:
             code = CodeRoot(fields.get("root", ""), fields.get("digest", ""))
             return self.submit(self.workflow(id_), code=code)
-        verdict = self.store.retry(id_)
+        verdict = retry(self.store, id_, fields["status"])
+        if verdict == "GONE":
+            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
         if verdict == "SUCCEEDED":
             raise InputError(
                 f"execution {id_} succeeded: there is nothing to retry; without --failed it runs anew"

@@ -2,7 +2,7 @@
 
 Started by the supervisor as `python -P -m penstock.worker.daemon OPTIONS SETTINGS INCARNATION
 REPORT PARENT` (REPORT is a pipe on which it names each incarnation that it takes on,
-and tells when that is registered).
+and tells when that is registered, and that it was told to end).
 It is an RQ worker by its registration, state and commands; the loop, and all that
 concerns jobs, is ours.
 """
@@ -18,6 +18,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ from .held import Held, Verdict
 from .lanes import Plan
 from .lines import ChannelLine, CommandLine, InboxLine
 from .loop import Loop
-from .options import REGISTERED, Options, load_settings
+from .options import REGISTERED, STOPPING, Options, load_settings
 from .parentage import become_subreaper, tie_to_parent
 from .pool import Pool
 from .rqworker import RqWorker, name_taken
@@ -195,6 +196,8 @@ class Daemon(RqWorker):
 
     def _stop(self, patience_s: float) -> None:
         log.info("event=node_stopping node=%s patience_s=%g", self.name, patience_s)
+        with suppress(OSError):  # the supervisor is gone
+            os.write(self._report, f"{STOPPING}\n".encode())
         self._drain()
         at = time.monotonic() + patience_s
         self._stop_at = at if self._stop_at is None else min(self._stop_at, at)

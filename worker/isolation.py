@@ -125,6 +125,8 @@ def children(pid: int) -> list[int]:
     try:
         for task in (_PROC / str(pid) / "task").iterdir():
             found += (int(child) for child in (task / "children").read_text().split())
+    except PermissionError:
+        return found  # of another user, and /proc is mounted with hidepid=1
     except (FileNotFoundError, ProcessLookupError):
         if _PROC.joinpath("self/task", str(os.getpid()), "children").exists():
             return found  # it, or a thread of it, has just ended
@@ -147,11 +149,16 @@ def is_alive(pid: int) -> bool:
 
 
 def start_of(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if it has ended, zombies too."""
+    """When a process started, in clock ticks since boot; None if it has ended, zombies too.
+
+    0 where it may not be told: of another user, and /proc is mounted with hidepid=1.
+    """
     try:
         stat = (_PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    except PermissionError:
+        return 0
     fields = stat[stat.rindex(b")") + 2 :].split()
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 

@@ -19,6 +19,7 @@ import hiredis
 import redis
 from redis.connection import AbstractConnection
 
+from ..common.state.connection import PASSING
 from ..common.state.scripts import Request
 from .loop import READ, WRITE, Loop, Timer
 
@@ -35,10 +36,6 @@ GATE_S = 0.2
 INBOX_S = 40
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-#: What a server answers while it cannot serve, but will again.
-PASSING = ("LOADING", "BUSY", "MISCONF", "READONLY", "OOM", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS",
-           "CLUSTERDOWN", "UNBLOCKED")  # fmt: skip
 
 
 class Line:

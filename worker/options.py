@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: What a daemon says to its supervisor when its incarnation is registered.
 REGISTERED = "registered"
+#: What it says when it was told to finish what it runs and to end.
+STOPPING = "stopping"
 
 _TAG = re.compile(r"[a-z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")

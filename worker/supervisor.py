@@ -28,7 +28,7 @@ from .cgroups import Group
 from .isolation import descendants, kill_all, reap
 from .loop import READ, Loop
 from .obituary import Obituary
-from .options import REGISTERED, Options, dump_settings, options
+from .options import REGISTERED, STOPPING, Options, dump_settings, options
 from .parentage import become_subreaper
 from .sweep import VARIABLE, Mark, sweep
 
@@ -70,6 +70,7 @@ class Supervisor:
         self._heard = ""
         self._registered_at: float | None = None
         self._failures = 0
+        self._drained = False
         self._signals = 0
         self._signalled_at = 0.0
         self._code: int | None = None
@@ -120,7 +121,8 @@ class Supervisor:
         self._loop.watch(self._report, READ, lambda _: self._hear())
 
     def _hear(self) -> None:
-        """The daemon names each incarnation that it takes on, and says when it is registered."""
+        """The daemon names each incarnation that it takes on, says when it is registered, and when
+        it was told to end."""
         try:
             said = os.read(self._report, 65536)
         except BlockingIOError:
@@ -132,6 +134,8 @@ class Supervisor:
             if line == REGISTERED:
                 self._registered_at = time.monotonic()
                 self._obituary.forget()
+            elif line == STOPPING:
+                self._drained = True
             else:
                 self._incarnation = line
 
@@ -152,6 +156,10 @@ class Supervisor:
             self._obituary.tell(self._incarnation)
         if code in _FINAL or self._signals:
             self._code = max(code, 0) if code in _FINAL else 1
+            return
+        if self._drained:
+            # It was to take nothing more and to end, and nothing of what it ran is left.
+            self._code = 0
             return
         if self._registered_at is not None and time.monotonic() - self._registered_at > STEADY_S:
             self._failures = 0

@@ -19,6 +19,18 @@ from ..errors import InputError, RedisUnavailable, UnsafeRedis
 REPLY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 
+#: what a server answers while it cannot serve, but will again
+PASSING = ("LOADING", "BUSY", "MISCONF", "READONLY", "OOM", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS",
+           "CLUSTERDOWN", "UNBLOCKED")  # fmt: skip
+#: the same where redis-py has a class for it, and takes the word away; and what we may not do
+_OF_THE_SERVER = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.NoPermissionError,
+)
+
 
 def connect(
     url: str, *, name: str = "", reply_timeout_s: float | None = REPLY_TIMEOUT_S
@@ -58,6 +70,13 @@ def why_refused(error: BaseException) -> str:
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return "Redis refuses to write, it is a replica: give the URL of the primary"
     return ""
+
+
+def is_of_the_server(error: BaseException) -> bool:
+    """Is the server lost, or serves nobody as we ask, so that the request itself is not to blame?"""
+    if not isinstance(error, redis.exceptions.ResponseError):
+        return isinstance(error, redis.exceptions.RedisError)
+    return isinstance(error, _OF_THE_SERVER) or str(error).partition(" ")[0] in PASSING
 
 
 def check(client: redis.Redis, url: str) -> None:

@@ -31,6 +31,8 @@ LEADER = "leader"
 RENEW_SHARE = 1 / 3
 #: after a lost connection, the next try comes after this, seconds
 AGAIN_S = 0.2
+#: a longer wait is cut into pieces of this, as `poll` takes no more than 24 days, seconds
+PIECE_S = 3600.0
 #: shortest and longest life of a lock that is not renewed, seconds
 TTL_S = (0.05, 30 * 86400.0)
 
@@ -132,13 +134,13 @@ class Lock:
     def _listen(self, releases: Any, deadline: float) -> Holder | None:
         """Asks at each release and whenever the holder's TTL might have ended."""
         releases.subscribe(keys.lock_channel(self.name))
-        releases.get_message(timeout=max(0.0, deadline - time.monotonic()))
+        releases.get_message(timeout=min(PIECE_S, max(0.0, deadline - time.monotonic())))
         while (holder := self._ask()) is not None:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 break
             # A TTL of ms ends within the ms after it.
-            releases.get_message(timeout=min(left_s, holder.left_s + 0.002))
+            releases.get_message(timeout=min(PIECE_S, left_s, holder.left_s + 0.002))
         return holder
 
 

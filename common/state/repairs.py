@@ -13,6 +13,8 @@ from .store import Store
 
 #: jobs that one look takes: each may have to be looked for in long lists
 JOBS = 10
+#: what `jobs` says of a job that is not there: nothing of it is left to be mended
+HASH_GONE = "its hash is gone"
 #: entries of `rq:wip` that one look takes
 ENTRIES = 100
 

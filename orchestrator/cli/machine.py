@@ -90,7 +90,7 @@ def doctor(app: App, repair: bool) -> int:
     for line in mended:
         write(f"mended     {clean(line)}")
     if repair:
-        write("" if mended else "nothing to mend\n")
+        write("" if mended else "nothing was mended\n")
     _print_checks(checks)
     return int(not well)
 

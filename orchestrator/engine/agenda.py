@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
+from ...common.state.connection import is_of_the_server
 from ...common.state.store import Item, Store, Taken
 from .work import Engine
 
@@ -28,6 +29,8 @@ RENEW_SHARE = 1 / 3
 BATCH = 4
 #: an item that fails so often for a reason of our own is given up
 TRIES = 3
+#: other roles have their turn when work has been done for so long, seconds
+TURN_S = 0.5
 #: most doublings of the lease of an item whose steps take longer than the lease
 DOUBLINGS = 5
 
@@ -35,7 +38,8 @@ DOUBLINGS = 5
 class Agenda:
     """Takes work off the agendas of `domains` (none: of all) until there is none.
 
-    Work of a domain that nobody serves is taken by everyone; see agenda_take.lua.
+    Work of a domain that nobody serves is taken by everyone; see agenda_take.lua. After
+    `turn_s` of it, the other roles (and a signal to stop) are let in between two batches.
     """
 
     def __init__(
@@ -44,16 +48,19 @@ class Agenda:
         engine: Engine,
         domains: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        turn_s: float = TURN_S,
     ):
         self._store, self._engine, self._domains, self._clock = store, engine, domains, clock
+        self._turn_s = turn_s
         self._failures: Counter[Item] = Counter()
         self._slow: Counter[Item] = Counter()
         #: how many items the last tick found
         self.found = 0
 
     def tick(self) -> float:
-        """Does all that may be taken; seconds until it should look again."""
+        """Does what may be taken, for a turn; seconds until it should look again, 0 for at once."""
         self.found = 0
+        turn_began = self._clock()
         while True:
             began = self._clock()
             taken = self._store.take_agenda(self._domains, LEASE_S, BATCH)
@@ -63,6 +70,8 @@ class Agenda:
             lease = _Lease(self._store, self._domains, taken, began, self._clock)
             for item in taken.items:
                 self._perform(item, lease)
+            if self._clock() - turn_began >= self._turn_s:
+                return 0.0
 
     def _perform(self, item: Item, lease: _Lease) -> None:
         lease.begin(item, LEASE_S * 2 ** min(self._slow[item], DOUBLINGS))
@@ -70,21 +79,30 @@ class Agenda:
             return
         try:
             self._engine.perform(item.text, lease.go_on)
-        except redis.exceptions.RedisError:
-            raise
         except Exception as error:
+            if is_of_the_server(error):
+                raise
             # It comes up again when its lease ends, here or elsewhere; the others go on.
             log.exception("event=agenda_item_failed item=%r", item.text)
             self._failures[item] += 1
-            if self._failures[item] < TRIES:
+            if self._failures[item] < TRIES or not self._give_up(item, error):
                 lease.leave(item)
                 return
-            self._engine.give_up(item.text, error)
         self._failures.pop(item, None)
         if lease.finish(item) == "AGAIN" and lease.overran:
             self._slow[item] += 1  # so that two which are both slow do not undo each other's work
         else:
             self._slow.pop(item, None)
+
+    def _give_up(self, item: Item, error: Exception) -> bool:
+        try:
+            self._engine.give_up(item.text, error)
+        except redis.exceptions.ResponseError as refused:
+            if is_of_the_server(refused):
+                raise
+            log.exception("event=agenda_item_not_given_up item=%r", item.text)
+            return False
+        return True
 
 
 class _Lease:

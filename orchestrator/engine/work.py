@@ -15,6 +15,8 @@ from itertools import islice
 from typing import Any
 from uuid import uuid4
 
+import redis
+
 from ...common.aggregation import ChildOutcome, aggregate, collect_outputs
 from ...common.errors import AggregationError, InputError
 from ...common.jobs import rq_data
@@ -178,11 +180,17 @@ class Engine:
                 min_success=how.min_success,
                 total=total,
             )
+            text = json.dumps(result)
             go_on()
-        except AggregationError as error:
+        except redis.exceptions.RedisError:
+            raise
+        except Exception as error:
+            # It has started, so `give_up` could not end it: whatever it is, it ends here.
+            if not isinstance(error, AggregationError):
+                log.exception("event=fan_in_failed execution=%s job=%s", execution, job.id)
             self._store.settle_control(token, "failed", error=_as_json(error))
         else:
-            self._store.settle_control(token, "finished", json.dumps(result))
+            self._store.settle_control(token, "finished", text)
 
     def _hand_over(
         self,

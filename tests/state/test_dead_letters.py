@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import redis
 
-from penstock.common.errors import NotFound
+from penstock.common.errors import NotFound, RedisUnavailable
 from penstock.common.jobs import Settlement, job_id
 from penstock.common.settings import Settings
 from penstock.common.state import keys
@@ -159,6 +160,45 @@ def test_redrive_runs_dead_letters_again(cluster, service):
     assert "no dead-letter jobs" in service.redrive(EXECUTION_ID)["skipped"][0]["reason"]
     with pytest.raises(NotFound):
         service.redrive("nosuchexecution")
+
+
+RETRIES = {
+    "redrive": lambda service: service.redrive()["redriven"],
+    "retry": lambda service: service.retry(EXECUTION_ID, failed=True),
+}
+
+
+def dead_and_lossy(cluster, monkeypatch, error, after):
+    """One execution with a dead letter; the next retry raises, after it was done or instead of it."""
+    cluster.submit(new_job("a"))
+    node = cluster.node()
+    node.advance(bad(*node.claim(1)))
+    really, errors = cluster.store.retry, [error]
+
+    def retry(execution):
+        if errors and after:
+            really(execution)
+        if errors:
+            raise errors.pop()
+        return really(execution)
+
+    monkeypatch.setattr(cluster.store, "retry", retry)
+
+
+@pytest.mark.parametrize("command", RETRIES)
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_retry_whose_reply_is_lost_is_sent_again(cluster, service, monkeypatch, command, arrived):
+    dead_and_lossy(cluster, monkeypatch, redis.exceptions.TimeoutError(), arrived)
+    assert RETRIES[command](service)
+    assert cluster.status == "running"
+    assert len(cluster.events("execution_running")) == 2
+
+
+@pytest.mark.parametrize("command", RETRIES)
+def test_a_retry_that_redis_refuses_to_write_says_so(cluster, service, monkeypatch, command):
+    dead_and_lossy(cluster, monkeypatch, redis.exceptions.OutOfMemoryError("command not"), False)
+    with pytest.raises(RedisUnavailable, match="Nothing was changed"):
+        RETRIES[command](service)
 
 
 def test_dead_letters_of_an_execution_that_succeeded_stay(cluster, service):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ def drive(cluster, service):
     """Submits a workflow and plays orchestrator and daemon until nothing moves; `work` is the job."""
 
     def drive(jobs: list[dict[str, Any]], work: Any, slots: int = 4, **rest: Any) -> dict[str, Any]:
-        agenda = Agenda(cluster.store, Engine(cluster.store, rest.pop("window", 1000), "o1"))
+        engine = Engine(cluster.store, rest.pop("window", 1000), "o1")
+        agenda = Agenda(cluster.store, engine, turn_s=math.inf)
         id_ = service.submit(parse_workflow({"name": "flow", "jobs": jobs, **rest}))
         node = cluster.node(slots=slots, resources={"cpus": float(slots)})
         agenda.tick()
@@ -153,6 +155,16 @@ def test_a_missing_metric_is_a_clear_error(drive):  # F8
     assert found["status"] == "failed"
     assert "f1" in found["jobs"]["best"]["error"]["message"]
     assert "accuracy" in found["jobs"]["best"]["error"]["message"]
+
+
+def test_results_that_cannot_be_aggregated_end_the_fan_in(drive):  # F8
+    nested: Any = 1
+    for _ in range(800):
+        nested = [nested]
+    found = drive(sweep({"strategy": "majority-vote"}), lambda name, config: nested)
+    assert found["status"] == "failed"
+    assert found["jobs"]["best"]["status"] == "failed"
+    assert found["jobs"]["best"]["error"]["type"] == "RecursionError"
 
 
 def test_a_fan_out_over_a_result_of_unknown_length(drive):  # F1 F5

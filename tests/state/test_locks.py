@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -99,9 +100,10 @@ def test_who_waits_gets_it_with_the_release(cluster):
     assert time.monotonic() - asked < 25  # not at the end of the TTL
 
 
-def test_who_waits_gets_it_when_the_holder_died(cluster):
+@pytest.mark.parametrize("wait_s", [30, 1e10, math.inf])
+def test_who_waits_gets_it_when_the_holder_died(cluster, wait_s):
     lock(cluster, "died", ttl_s=0.3).acquire()
-    assert lock(cluster).acquire(wait_s=30) > 0
+    assert lock(cluster).acquire(wait_s) > 0
 
 
 def test_a_held_lock_renews_itself_and_is_given_back(cluster):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def test_a_fan_out_may_be_called_static(cluster):
     axis = {"name": "p", "values": [1, 2]}
     job = {"id": "static", "type": "fan-out", "template": {"run": "m:f"}, "parameters": [axis]}
     id_ = service.submit(parse_workflow({"name": "w", "jobs": [job]}))
-    Agenda(cluster.store, Engine(cluster.store, 1000, "o")).tick()
+    Agenda(cluster.store, Engine(cluster.store, 1000, "o"), turn_s=math.inf).tick()
     node = cluster.node()
     node.advance(*(done(one) for one in node.claim(2)))
     assert service.execution(id_)["status"] == "succeeded"
@@ -235,7 +236,7 @@ def test_a_retried_fan_out_keeps_its_result_and_waits_for_its_upstream(cluster):
         {"id": "all", "type": "fan-in", "fan_out_job_id": "f", "aggregation": {"strategy": "collect-all"}},
     ]  # fmt: skip
     id_ = service.submit(parse_workflow({"name": "w", "jobs": jobs}))
-    agenda = Agenda(cluster.store, Engine(cluster.store, 1000, "o"))
+    agenda = Agenda(cluster.store, Engine(cluster.store, 1000, "o"), turn_s=math.inf)
     node = cluster.node(slots=3, resources={"cpus": 3.0})
     agenda.tick()
     node.advance(bad(*node.claim(1)))
@@ -266,7 +267,7 @@ def test_a_retry_opens_a_fan_out_again_whose_failed_children_did_not_matter(clus
         {"id": "z", "run": "m:z", "depends_on": ["f"], "retry": 0},
     ]  # fmt: skip
     id_ = service.submit(parse_workflow({"name": "w", "jobs": jobs}))
-    agenda = Agenda(cluster.store, Engine(cluster.store, 1000, "o"))
+    agenda = Agenda(cluster.store, Engine(cluster.store, 1000, "o"), turn_s=math.inf)
     node = cluster.node()
     agenda.tick()
     for _ in range(2):
@@ -353,6 +354,14 @@ def test_an_execution_that_cannot_be_compiled_to_its_end_cancels_what_it_has(clu
     assert cluster.statuses("a", "b") == ["canceled", "canceled"]
     assert cluster.status == "failed"
     assert cluster.store.extend(EXECUTION_ID, STATIC, 1, True, [new_job("c")]) == "CLOSED"
+
+
+def test_a_retry_forgets_why_an_execution_could_not_be_compiled(cluster):
+    cluster.store.submit(EXECUTION_ID, "digest", "", FIELDS)
+    cluster.store.fail_control(EXECUTION_ID, "", '{"type": "E", "message": "no"}')
+    assert "error" in cluster.store.execution(EXECUTION_ID)
+    cluster.store.retry(EXECUTION_ID)
+    assert "error" not in cluster.store.execution(EXECUTION_ID)
 
 
 def test_a_late_report_that_it_cannot_be_compiled_harms_nothing(cluster):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ class Play:
         self.service = Service(cluster.store, Settings())
         workflow = {"name": "w", "jobs": jobs or FLOW, **rest}
         self.id = cluster.id = self.service.submit(parse_workflow(workflow))
-        self.agenda = Agenda(self.store, Engine(self.store, 4, "o"))
+        self.agenda = Agenda(self.store, Engine(self.store, 4, "o"), turn_s=math.inf)
         self.node: Node = cluster.node(slots=4, resources={"cpus": 4.0})
 
     def key(self, name: str) -> str:
@@ -271,6 +272,12 @@ def counts_of_a_fan_out_are_wrong(play: Play) -> None:
     play.client.hset(keys.group(play.id, "fan"), mapping={"admitted": 5, "settled": 1})
 
 
+@breaks("unfinished 3, not 0")
+def what_a_retry_of_a_fan_out_goes_by_is_wrong(play: Play) -> None:
+    play.to_fan_out()
+    play.client.hset(keys.group(play.id, "fan"), "unfinished", 3)
+
+
 @breaks("finished 0, not 12")
 def an_execution_did_not_notice_its_end(play: Play) -> None:
     play.to_the_end()
@@ -329,6 +336,17 @@ def test_what_a_cancel_left_to_do_is_found_and_mended(cluster):
     assert audit(play.store) == []
     assert play.node.advance(done(*held)).verdicts == ["STALE"]
     assert set(play.cluster.statuses(*play.store.job_names(play.id))) == {"canceled"}
+
+
+def test_a_job_that_is_gone_is_not_called_mended(cluster):
+    play = Play(cluster)
+    play.agenda.tick()
+    play.client.delete(play.key("b"))
+    (finding,) = audit(play.store)
+    assert "its hash is gone, which nothing can mend" in str(finding)
+    assert repair(play.store) == []
+    assert play.service.cancel(play.id) == "canceled"
+    assert play.service.retry(play.id, failed=False) != play.id
 
 
 def test_an_outbox_that_nobody_knows_of(cluster):

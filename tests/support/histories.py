@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -52,7 +53,9 @@ class History:
         self.cluster = Cluster(self.store, self.client, self.id)
         windows = [self.draw.choice([2, 5, 1000]) for _ in range(2)]
         theirs = orchestrators or store
-        self.agendas = [Agenda(theirs, Engine(theirs, window, "o")) for window in windows]
+        self.agendas = [
+            Agenda(theirs, Engine(theirs, window, "o"), turn_s=math.inf) for window in windows
+        ]
         self.nodes = [self._node("n0", ("cpu",)), self._node("n1", ("cpu", "gpu"))]
         self.held: dict[str, list[Any]] = {node.id: [] for node in self.nodes}
 

@@ -103,6 +103,19 @@ def test_stopping_lets_running_jobs_end_and_hands_the_rest_back(site: Site) -> N
         assert site.client.hget(keys.rq_worker(node.name), "death")
 
 
+def test_a_drained_node_whose_daemon_dies_takes_no_more(site: Site) -> None:  # Q10
+    with site.worker("--concurrency", "1") as node:
+        run = site.submit(job("a", "m:hold", {"mark": site.mark("a"), "until": site.mark("end")}))
+        began(site.mark("a"))
+        assert site.store.drain(node.name) == "OK"
+        state = keys.node(node.name)
+        until(lambda: site.client.hget(state, "state") == b"draining", "it drains")
+        node.daemon.kill()
+        assert node.supervisor.wait(10) == 0
+        assert run.status("a") == "queued"
+        assert node.registered() == ""
+
+
 def test_a_second_signal_does_not_wait(site: Site) -> None:  # Q10
     with site.worker("--concurrency", "1", PENSTOCK_DRAIN_S="60") as node:
         mark = site.mark("began")
@@ -187,7 +200,7 @@ def freeze(node: Worker) -> list[psutil.Process]:
 
 
 def test_a_node_that_comes_back_changes_nothing(site: Site) -> None:  # Q6
-    fast = {"PENSTOCK_HEARTBEAT_S": "0.2", "PENSTOCK_NODE_TIMEOUT_S": "1"}
+    fast = {"PENSTOCK_HEARTBEAT_S": "0.2", "PENSTOCK_NODE_TIMEOUT_S": "2.25"}
     with site.worker("--concurrency", "1", **fast) as one:
         mark, end = site.mark("began"), site.mark("end")
         run = site.submit(job("a", "m:hold", {"mark": mark, "until": end}))
@@ -273,8 +286,8 @@ def test_a_node_too_long_without_redis_stops_its_jobs(
     own_redis: OwnRedis, tmp_path: Path
 ) -> None:  # Q10
     site = Site(own_redis, tmp_path)
-    env = {"PENSTOCK_HEARTBEAT_S": "0.2", "PENSTOCK_NODE_TIMEOUT_S": "1"}
-    with site.worker("--concurrency", "1", PENSTOCK_OFFLINE_LIMIT_S="1", **env) as node:
+    env = {"PENSTOCK_HEARTBEAT_S": "0.2", "PENSTOCK_NODE_TIMEOUT_S": "2.25"}
+    with site.worker("--concurrency", "1", PENSTOCK_OFFLINE_LIMIT_S="2.25", **env) as node:
         mark = site.mark("began")
         run = site.submit(job("a", "m:spin", {"mark": mark}))
         pid = int(began(mark).read_text())

@@ -48,8 +48,21 @@ def test_override_gives_a_checked_copy() -> None:
     slow = settings.override(heartbeat_s=30, node_timeout_s=90, redis_url=None)  # Q4
     assert (slow.heartbeat_s, slow.node_timeout_s) == (30, 90)
     assert settings.heartbeat_s == 1.0
-    with pytest.raises(InputError, match="node_timeout_s"):
+    with pytest.raises(InputError, match="PENSTOCK_NODE_TIMEOUT_S"):
         settings.override(heartbeat_s=5)
+
+
+@pytest.mark.parametrize(
+    ("beat_s", "timeout_s", "least"), [(2.5, 3, "7.5"), (0.2, 1.5, "2.25"), (1, 2.9, "3")]
+)
+def test_a_time_out_is_three_beats_and_longer_than_a_pause_of_the_upkeep(
+    beat_s, timeout_s, least
+) -> None:  # Q4 Q6
+    with pytest.raises(
+        InputError, match=f"PENSTOCK_NODE_TIMEOUT_S .*PENSTOCK_HEARTBEAT_S .*set it to {least}"
+    ):
+        Settings.load(heartbeat_s=beat_s, node_timeout_s=timeout_s)
+    assert Settings.load(heartbeat_s=beat_s, node_timeout_s=float(least))
 
 
 def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +78,7 @@ def test_home_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_offline_limit_goes_down_to_the_timeout() -> None:  # Q10
     assert Settings.load(offline_limit_s=3).offline_limit_s == 3
-    with pytest.raises(InputError, match="offline_limit_s"):
+    with pytest.raises(InputError, match="PENSTOCK_OFFLINE_LIMIT_S"):
         Settings.load(offline_limit_s=2)
 
 
@@ -74,6 +87,9 @@ def test_offline_limit_goes_down_to_the_timeout() -> None:  # Q10
     [
         ("PENSTOCK_HEARTBEAT_S", "soon"),
         ("PENSTOCK_HEARTBEAT_S", "0"),
+        ("PENSTOCK_NODE_TIMEOUT_S", "inf"),
+        ("PENSTOCK_PATIENCE_MAX_S", "inf"),
+        ("PENSTOCK_DRAIN_S", "nan"),
         ("PENSTOCK_MAX_CRASHES", "-1"),
         ("PENSTOCK_LOG_LIMIT_BYTES", "0"),
         ("PENSTOCK_REDIS_URL", "http://somewhere"),

@@ -6,12 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from penstock.common.jobs import Token
-from penstock.worker import frames, isolation, lane, settling
+from penstock.worker import frames, isolation, lane, settling, sweep
 from penstock.worker.held import Held, Verdict
 from penstock.worker.lanes import Plan
 from penstock.worker.loop import Timer
@@ -313,6 +314,22 @@ def test_what_cannot_be_killed_holds_up_an_ending_for_a_time(
     hung[4_000_001] = 18  # the pid is another's now
     assert not first.haunted
     assert not isolation.Ending(4_000_003).step(lambda: list(hung))
+
+
+def test_what_proc_hides_of_others_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:  # Q11
+    """/proc mounted with hidepid=1: a process of another user is there, but not to be read."""
+
+    def hidden(path: Path) -> NoReturn:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", hidden)
+    monkeypatch.setattr(Path, "iterdir", hidden)
+    assert isolation.is_alive(1)
+    assert isolation.descendants(1) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "start_of", lambda pid: 17)
+        mark = sweep.Mark.own()
+    assert mark.is_dead
 
 
 def test_a_slot_that_cannot_be_killed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:  # Q11
