@@ -18,13 +18,19 @@ def without_undone(history: History) -> tuple[History, int]:
     losses = [record for record in history if record["what"] == "undone"]
     if not losses:
         return history, 0
-    gone = [record for record in history if any(_is_in(record, loss) for loss in losses)]
+    gone = undone(history)
     claims = {_attempt(record) for record in gone if record["what"] == "claimed"}
     there = {r["execution"] for r in history if r["what"] == "final" and r["status"]}
     lost = {id(record) for record in gone}
     lost |= {id(r) for r in history if r["what"] in EFFECTS and _attempt(r) in claims}
     lost |= {id(r) for r in history if _unheard(r, losses, there)}
     return [_hitting(record, claims) for record in history if id(record) not in lost], len(gone)
+
+
+def undone(history: History) -> History:
+    """The system's records of what was lost."""
+    losses = [record for record in history if record["what"] == "undone"]
+    return [record for record in history if any(_is_in(record, loss) for loss in losses)]
 
 
 def _unheard(record: Record, losses: History, there: set[str]) -> bool:

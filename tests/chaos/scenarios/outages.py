@@ -18,6 +18,7 @@ from ..history import read
 from ..lab import Lab
 from ..load import Load
 from ..scenario import Run, scenario
+from ..undone import undone
 from ..workflows import batch, diamond, fan
 
 #: Records that say that work was taken from a node.
@@ -181,8 +182,17 @@ def await_work(run: Run, lab: Lab, load: Load, since: float, timeout_s: float = 
 
 
 def nothing_moved(run: Run, lab: Lab, what: tuple[str, ...] = MOVED) -> None:
-    """No attempt was taken from its node, and no node was given up. After `lab.finish()`."""
-    moved = [record for record in read(lab.history) if record["what"] in what]
+    """No attempt was taken from its node, and no node was given up. After `lab.finish()`.
+
+    One whose end was lost with Redis is no such: its node does not hold it, so it is done again.
+    """
+    history = read(lab.history)
+    again = {(r["execution"], r.get("job")) for r in undone(history) if "execution" in r}
+    moved = [
+        record
+        for record in history
+        if record["what"] in what and (record.get("execution"), record.get("job")) not in again
+    ]
     for record in moved:
         run.violated("failover", f"{record}")
     run.note(f"{len(moved)} false failovers")
