@@ -30,7 +30,7 @@ def test_what_writes_is_known() -> None:
 
 @pytest.mark.timeout(3600)
 def test_a_request_sent_again_changes_nothing(redis7: Any, full: bool, figure: Any) -> None:
-    target = 1000 if full else 20
+    target = 1000 if full else 6
     tally = lossy.lose_replies(redis7.url, address(redis7), target)
     assert tally.missing() == []
     assert [str(one) for one in tally.differences] == []
