@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..common.errors import NotFound
+from ..common.errors import InputError, NotFound
 from ..common.state import keys
 from ..common.state.store import Store
 from .rows import queue_row
@@ -43,10 +43,14 @@ def pause(store: Store, names: Sequence[str] | None) -> None:
 
 
 def resume(store: Store, names: Sequence[str] | None) -> None:
-    """Undoes `pause`; without names, all of it. Raises NotFound."""
+    """Undoes `pause`; without names, all of it. Raises NotFound, or InputError while all are paused."""
     client: Any = store.client
     if names:
         _check(client, names)
+        if client.exists(keys.suspended()):
+            raise InputError(
+                "all queues are paused; `penstock queue resume` lets all of them go on"
+            )
         store.pause_queues("resume", names)
         return
     client.delete(keys.suspended())

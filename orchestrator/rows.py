@@ -24,15 +24,19 @@ JOB_FIELDS = (
     "kind",
     "group",
     "description",
+    "origin",
 )
 
 
 @dataclass(frozen=True)
 class Living:
-    """Who is there: nodes by name (do they beat?), and whether any orchestrator leads."""
+    """Who is there: nodes by name (do they beat?), those of them that end, whether any orchestrator
+    leads, and what is paused (None: all queues)."""
 
     nodes: dict[str, bool]
+    draining: frozenset[str]
     orchestrators: bool
+    paused: frozenset[str] | None
 
 
 def jobs_in_order(
@@ -51,9 +55,10 @@ def jobs_in_order(
             )
 
 
-def job_row(row: dict[str, str]) -> dict[str, Any]:
+def job_row(row: dict[str, str], unmade: str = "deferred") -> dict[str, Any]:
+    """`unmade` is the status of a job that does not exist yet, or never will."""
     return {
-        "status": row.get("status") or "deferred",
+        "status": row.get("status") or unmade,
         "name": row.get("description") or None,
         "type": row["type"],
         "attempt": int(row.get("attempt") or 0),
@@ -63,6 +68,7 @@ def job_row(row: dict[str, str]) -> dict[str, Any]:
         "started_at": row.get("started_at") or None,
         "ended_at": row.get("ended_at") or None,
         "reason": row.get("reason") or None,
+        "queue": row.get("origin") or None,
         "fan_out": row.get("group") or None,
         "history": [],
     }
@@ -83,13 +89,25 @@ def explain(jobs: dict[str, dict[str, Any]], status: str, living: Living) -> Non
 def _waits_for(job: dict[str, Any], status: str, living: Living) -> str | None:
     if job["status"] == "deferred" and status == "pending" and not living.orchestrators:
         return "no orchestrator runs; start one: penstock orchestrator start"
-    if job["status"] == "queued" and not any(living.nodes.values()):
-        return "no live worker; start one: penstock worker start"
+    if job["status"] == "queued":
+        return _keeps_queued(job["queue"], living)
     if job["status"] == "started" and job["node"] and not living.nodes.get(job["node"]):
         return f"its node {job['node']} is silent"
     if job["status"] == "scheduled" and job["error"]:
         error = f"{job['error'].get('type')}: {job['error'].get('message')}".splitlines()[0]
         return f"attempt {job['attempt']} failed, waits to run again: {error}"
+    return None
+
+
+def _keeps_queued(queue: str, living: Living) -> str | None:
+    """What keeps a queue's jobs from starting, other than work before them."""
+    beating = {name for name, beats in living.nodes.items() if beats}
+    if living.paused is None or queue in living.paused:
+        return "its queue is paused; let its jobs start: penstock queue resume"
+    if not beating:
+        return "no live worker; start one: penstock worker start"
+    if beating <= living.draining:
+        return "all live workers were told to end; start one: penstock worker start"
     return None
 
 

@@ -109,12 +109,14 @@ class Service:
         workflow = Workflow.from_json(self.store.spec(id_))
         names = self.store.job_names(id_)
         rows = dict(zip(names, self.store.jobs(id_, names, JOB_FIELDS), strict=True))
-        jobs = {name: job_row(row) for name, row in jobs_in_order(workflow, rows)}
+        ended = fields["status"] in EXECUTION_TERMINAL
+        unmade = "canceled" if ended else "deferred"
+        jobs = {name: job_row(row, unmade) for name, row in jobs_in_order(workflow, rows)}
         uneven = [name for name, row in rows.items() if may_have_history(row)]
         histories = self.store.histories([job_id(id_, name) for name in uneven])
         for name, history in zip(uneven, histories, strict=True):
             jobs[name]["history"] = history
-        if fields["status"] not in EXECUTION_TERMINAL:
+        if not ended:
             explain(jobs, fields["status"], self._cluster())
         return {
             "id": id_,
@@ -135,13 +137,25 @@ class Service:
             pipe.zrange(keys.nodes(), 0, -1, withscores=True)
             pipe.time()
             pipe.exists(keys.lock("leader"))
-            beats, (seconds, _), leader = pipe.execute()
+            pipe.exists(keys.suspended())
+            pipe.smembers(keys.paused())
+            beats, (seconds, _), leader, all_paused, paused = pipe.execute()
         silent_ms = 1000 * self.settings.node_timeout_s
         nodes = {
             member.decode(): 1000 * int(seconds) - beat <= silent_ms + 1000
             for member, beat in beats
         }
-        return Living(nodes=nodes, orchestrators=bool(leader))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in nodes:
+                pipe.hmget(keys.node(name), "state", "drain")
+            states = dict(zip(nodes, pipe.execute(), strict=True))
+        ending = {name for name, (state, drain) in states.items() if drain or state == b"draining"}
+        return Living(
+            nodes=nodes,
+            draining=frozenset(ending),
+            orchestrators=bool(leader),
+            paused=None if all_paused else frozenset(name.decode() for name in paused),
+        )
 
     def executions(self, limit: int = 20) -> list[dict[str, Any]]:
         """The latest executions, the newest first."""

@@ -5,6 +5,7 @@
 -- RETURNS OK | MOVED (the execution went on meanwhile: count again)
 -- KEEPS  nothing is written when any job may have moved since it was counted.
 local x_id, name = ARGV[1], ARGV[2]
+if not X.get(x_id).status then return 'MOVED' end
 local since = redis.call('XRANGE', K.events(), ARGV[3], '+', 'COUNT', 500)
 if #since == 500 or not R.outbox_empty(x_id) then return 'MOVED' end
 for _, entry in ipairs(since) do

@@ -37,14 +37,16 @@ local function try_end(x)
 end
 function X.flush()
   for id, x in pairs(X.cache) do
-    if x.changed then
+    if x.changed and x.status == nil then -- it is gone, and counting would leave a part of it behind
+      x.deltas, x.changed = {}, false
+    elseif x.changed then
       for field, by in pairs(x.deltas) do
         if by ~= 0 then redis.call('HINCRBY', K.execution(id), field, by) end
       end
       x.deltas = {}
       x.changed = false
-      if x.status then try_end(x) end
-      redis.call('PUBLISH', K.channel(id), x.status or 'gone')
+      try_end(x)
+      redis.call('PUBLISH', K.channel(id), x.status)
     end
   end
 end

@@ -23,6 +23,7 @@ local function count_group(job, by)
 end
 local function count_execution(x, by)
   x.admitted = x.admitted + by
+  if not x.status then return end
   redis.call('HINCRBY', K.execution(x.id), 'admitted', by)
 end
 local function pass_execution(job, front)
