@@ -24,6 +24,7 @@ from penstock.common.errors import (
     WaitTimeout,
 )
 from penstock.common.settings import Settings
+from penstock.orchestrator import local
 from penstock.orchestrator.cli import loaded, main, run, session
 from support.answers import ID, FakeService, Said, execution, job
 
@@ -398,6 +399,22 @@ def test_a_bad_setting_is_named(penstock: Said, monkeypatch: pytest.MonkeyPatch)
 def test_a_cluster_is_told_nothing_about_slots(penstock: Said) -> None:
     assert "do nothing here" in penstock("run", "f.yaml", "-w", "3")[2]
     assert "do nothing here" not in penstock("run", "f.yaml")[2]
+
+
+@pytest.mark.parametrize("already", [False, True])
+def test_an_up_that_fails_ends_what_it_started(
+    penstock: Said, service: FakeService, monkeypatch: pytest.MonkeyPatch, already: bool
+) -> None:
+    ended = []
+
+    def await_node(timeout_s: float) -> None:
+        raise WaitTimeout("no worker has registered")
+
+    monkeypatch.setattr(service, "await_node", await_node, raising=False)
+    monkeypatch.setattr(local, "up", lambda home, **options: local.Up(1, "u", "c", already))
+    monkeypatch.setattr(local, "down", lambda home, url: ended.append(url))
+    assert penstock("up", "--redis-url", "redis://h/1")[0] == 4
+    assert ended == ([] if already else ["redis://h/1"])
 
 
 @pytest.fixture
