@@ -71,16 +71,17 @@ def up(
     """Starts a host that stays, if there is none; returns when it is ready.
 
     Without a `url` it uses the folder's own server. The rest is LocalHost's. Raises
-    PenstockError, with what its log says, if the host is not ready within 30 s.
+    PenstockError, with what its log says, if the host is not ready within 30 s, and
+    InputError, before anything is started, for a `name` that no node may have.
     """
+    commands = [
+        list(orchestrator or orchestrator_command()),
+        list(worker or worker_command(concurrency, name)),
+    ]
     folder = DataFolder.at(host_home(home, url))
     with FileLock(folder.lock("upstart")):
         if already := is_owned(folder.lock("up")):
             return _read(folder, already)
-        commands = [
-            list(orchestrator or orchestrator_command()),
-            list(worker or worker_command(concurrency, name)),
-        ]
         env = {key: value for key, value in os.environ.items() if key != URL}
         try:
             start_detached(

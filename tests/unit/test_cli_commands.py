@@ -417,6 +417,16 @@ def test_an_up_that_fails_ends_what_it_started(
     assert ended == ([] if already else ["redis://h/1"])
 
 
+def test_an_up_with_a_name_that_no_node_may_have_starts_nothing(
+    penstock: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(local, "start_detached", lambda *_, **__: pytest.fail("it started"))
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    code, _, err = penstock("up", "--name", "a b")
+    assert (code, "--name 'a b'" in err) == (2, True)
+    assert not (tmp_path / "home").exists()
+
+
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> type:
     """A LocalHost that starts nothing."""
