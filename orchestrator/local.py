@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from ..common.errors import PenstockError
 from ..common.filelock import FileLock, is_owned
 from ..common.waiting import Waker, readable
 from .host import LocalHost, orchestrator_command, worker_command
+from .rediscli import redis_cli_line
 
 __all__ = ["LocalHost", "Up", "down", "is_up", "up"]
 
@@ -138,7 +138,7 @@ def _serve(folder: DataFolder, commands: list[list[str]], report: Report) -> str
     signal.signal(signal.SIGTERM, ending.wake)
     with contextlib.ExitStack() as stack:
         url = os.environ.get(URL, "")
-        redis_cli = f"redis-cli -u {shlex.quote(url)}"
+        redis_cli = redis_cli_line(url)
         if not url:
             server = stack.enter_context(EmbeddedServer(folder.home))
             url, redis_cli = server.url, server.redis_cli
