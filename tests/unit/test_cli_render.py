@@ -195,6 +195,7 @@ def test_passwords_are_not_shown() -> None:
     assert output.masked("at redis://u:p4ss@h/0 and redis://:x@h") == (
         "at redis://u:***@h/0 and redis://:***@h"
     )
+    assert output.masked("as redis://:PASSWORD@host") == "as redis://:PASSWORD@host"
 
 
 def test_strict_json_has_no_nan_and_no_numbers_as_keys() -> None:
