@@ -389,6 +389,12 @@ def test_a_daemon_without_a_redis_is_not_started(penstock: Said) -> None:
     assert penstock("orchestrator", "start")[0] == 6
 
 
+@pytest.mark.parametrize("domains", ["", " , "])
+def test_domains_that_name_none_are_not_all(penstock: Said, domains: str) -> None:
+    code, _, err = penstock("orchestrator", "start", "--domains", domains)
+    assert (code, "names no domain" in err) == (2, True)
+
+
 def test_a_bad_setting_is_named(penstock: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_HEARTBEAT_S", "often")
     code, _, err = penstock("worker", "start")
