@@ -17,6 +17,7 @@ from typing import Self
 
 from ..common.datafolder import DataFolder, open_log, tail
 from ..common.filelock import FileLock
+from ..common.nodename import node_name
 from ..common.tied import tied
 from ..common.waiting import Waker, readable
 
@@ -40,9 +41,12 @@ def orchestrator_command() -> list[str]:
 
 
 def worker_command(concurrency: int | None = None, name: str | None = None) -> list[str]:
-    """The command line of a worker's supervisor; by default with one slot a core."""
+    """The command line of a worker's supervisor; by default with one slot a core.
+
+    Raises InputError for a name that no node may have.
+    """
     slots = concurrency or len(os.sched_getaffinity(0))
-    named = ["--name", name] if name else []
+    named = ["--name", node_name(name)] if name else []
     return [*PYTHON, "penstock.worker.supervisor", "--concurrency", str(slots), *named]
 
 

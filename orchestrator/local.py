@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from ..common.errors import PenstockError
 from ..common.filelock import FileLock, is_owned
 from ..common.waiting import Waker, readable
 from .host import LocalHost, orchestrator_command, worker_command
+from .rediscli import redis_cli_line
 
 __all__ = ["LocalHost", "Up", "down", "is_up", "up"]
 
@@ -71,16 +71,17 @@ def up(
     """Starts a host that stays, if there is none; returns when it is ready.
 
     Without a `url` it uses the folder's own server. The rest is LocalHost's. Raises
-    PenstockError, with what its log says, if the host is not ready within 30 s.
+    PenstockError, with what its log says, if the host is not ready within 30 s, and
+    InputError, before anything is started, for a `name` that no node may have.
     """
+    commands = [
+        list(orchestrator or orchestrator_command()),
+        list(worker or worker_command(concurrency, name)),
+    ]
     folder = DataFolder.at(host_home(home, url))
     with FileLock(folder.lock("upstart")):
         if already := is_owned(folder.lock("up")):
             return _read(folder, already)
-        commands = [
-            list(orchestrator or orchestrator_command()),
-            list(worker or worker_command(concurrency, name)),
-        ]
         env = {key: value for key, value in os.environ.items() if key != URL}
         try:
             start_detached(
@@ -137,7 +138,7 @@ def _serve(folder: DataFolder, commands: list[list[str]], report: Report) -> str
     signal.signal(signal.SIGTERM, ending.wake)
     with contextlib.ExitStack() as stack:
         url = os.environ.get(URL, "")
-        redis_cli = f"redis-cli -u {shlex.quote(url)}"
+        redis_cli = redis_cli_line(url)
         if not url:
             server = stack.enter_context(EmbeddedServer(folder.home))
             url, redis_cli = server.url, server.redis_cli

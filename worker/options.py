@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 from ..common.errors import InputError
+from ..common.nodename import node_name
 from . import resources
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ REGISTERED = "registered"
 STOPPING = "stopping"
 
 _TAG = re.compile(r"[a-z0-9._-]+")
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 
@@ -72,11 +72,7 @@ def options(
 
     `auto` is one slot a core. Without tags a node has `cpu`, and `gpu` if there is one.
     """
-    name = name or f"{_hostname()}-{secrets.token_hex(3)}"
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"--name {name!r}: a node's name is 1 to 64 of letters, digits, `.`, `_` and `-`"
-        )
+    name = node_name(name or f"{_hostname()}-{secrets.token_hex(3)}")
     names = resources.detect_gpus() if gpus is None else resources.gpu_names(gpus)
     cores = float(resources.detect_cpus()) if cpus is None else cpus
     if cores <= 0:

@@ -122,9 +122,12 @@ def domain(value: object) -> str:
 
 
 def domains(value: object) -> tuple[str, ...]:
-    """Domains as a list, or as text with commas between them."""
+    """Domains as a list, or as text with commas between them; a text has to name one."""
     if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not parts:
+            raise ValueError(f"{short(value)} names no domain; leave it out to serve all")
+        value = parts
     return tuple(dict.fromkeys(domain(one) for one in names(value)))
 
 

@@ -83,12 +83,18 @@ def check(client: redis.Redis, url: str) -> None:
     """Raises RedisUnavailable when Redis does not answer, UnsafeRedis when it may drop our keys."""
     try:
         policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+    except redis.exceptions.AuthenticationError as error:  # to redis-py a ConnectionError
+        raise RedisUnavailable(
+            f"Redis at {url} refuses the login: {str(error).rstrip('.')}. Write the password into "
+            "the URL, as redis://:PASSWORD@host:6379/0 (PENSTOCK_REDIS_URL or --redis-url)"
+        ) from error
     except redis.exceptions.ConnectionError as error:
-        raise RedisUnavailable(f"no Redis answers at {url}: {error}") from error
+        raise RedisUnavailable(
+            f"no Redis answers at {url}: {str(error).rstrip('.')}. Start it, or name another "
+            "(PENSTOCK_REDIS_URL or --redis-url); without a URL, `penstock up` starts a private one"
+        ) from error
     except redis.exceptions.TimeoutError as error:
         raise RedisUnavailable(f"Redis at {url} does not answer: {error}") from error
-    except redis.exceptions.AuthenticationError as error:
-        raise RedisUnavailable(f"Redis at {url} refuses the password: {error}") from error
     except redis.exceptions.ResponseError:
         return  # CONFIG is forbidden to us (a managed Redis): `doctor` says what to look at
     if policy != "noeviction":

@@ -13,7 +13,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from numbers import Real
 from typing import Any
 from uuid import uuid4
 
@@ -54,10 +55,11 @@ class Lock:
 
     def __init__(self, store: Store, name: str, owner: str | None = None, ttl_s: float = 30.0):
         """Raises InputError for a name or a TTL that cannot be used."""
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InputError(f"{name!r} names no lock; use 1 to 200 of A-Z a-z 0-9 . _ -")
-        if not TTL_S[0] <= ttl_s <= TTL_S[1]:
-            raise InputError(f"a lock's TTL is {TTL_S[0]:g} to {TTL_S[1]:g} s, not {ttl_s:g}")
+        if not _is_number(ttl_s) or not TTL_S[0] <= ttl_s <= TTL_S[1]:
+            days = TTL_S[1] / 86400
+            raise InputError(f"a lock's TTL is {TTL_S[0]:g} s to {days:g} days, not {ttl_s!r}")
         self.store, self.name, self.ttl_s = store, name, ttl_s
         self.owner = owner or new_owner()
         self.fence = 0
@@ -194,9 +196,24 @@ class Held:
                 return
 
 
+def holding(lock: Lock, wait_s: float) -> AbstractContextManager[Held]:
+    """Holds a lock for a block, renewed all the while; raises as Lock.acquire.
+
+    Raises InputError at once for a wait that is no time.
+    """
+    if not _is_number(wait_s) or not wait_s >= 0:
+        raise InputError(
+            f"wait_s is how long to wait for a lock, in seconds from 0, not {wait_s!r}"
+        )
+    return _holding(lock, wait_s)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 @contextmanager
-def holding(lock: Lock, wait_s: float) -> Iterator[Held]:
-    """Holds a lock for a block, renewed all the while; raises as Lock.acquire."""
+def _holding(lock: Lock, wait_s: float) -> Iterator[Held]:
     lock.acquire(wait_s)
     held = Held(lock)
     try:

@@ -11,7 +11,7 @@ import click
 from . import session
 from .app import App, Group, pass_app
 from .output import emit, say, show, write
-from .parameters import Size, Tags, Workers
+from .parameters import Domains, Size, Tags, Workers
 
 
 @click.group(cls=Group)
@@ -88,7 +88,7 @@ def orchestrator() -> None:
 
 
 @orchestrator.command("start")
-@click.option("--domains", type=Tags(), help="Serve only these domains, as gpu,rag (else all).")
+@click.option("--domains", type=Domains(), help="Serve only these domains, as gpu,rag (else all).")
 @pass_app
 def orchestrator_start(app: App, *, domains: tuple[str, ...] | None) -> None:
     """Run an orchestrator in this process until it is ended."""

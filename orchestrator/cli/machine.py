@@ -29,14 +29,23 @@ def up(app: App, workers: int | str | None, name: str | None) -> None:
     """Leave server, orchestrator and worker running here.
 
     With a Redis URL, no server: orchestrator and worker join that Redis.
+    Where no worker comes up, what was started is ended again.
     """
     from .. import local
 
     settings = app.settings()
     slots = loaded.slots(None, None, parallel=None, workers=workers, cores=loaded.cores())
+    if settings.redis_url:
+        with session.open_session(app):
+            pass  # A Redis that cannot be used is told before anything is started.
     started = local.up(settings.home, url=settings.redis_url, concurrency=slots, name=name)
-    with session.open_session(app) as opened:
-        opened.service.await_node(READY_S)
+    try:
+        with session.open_session(app) as opened:
+            opened.service.await_node(READY_S)
+    except BaseException:
+        if not started.already:
+            local.down(settings.home, settings.redis_url)
+        raise
     if app.json:
         emit(
             {

@@ -60,8 +60,8 @@ def clean(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """`text` with the passwords of URLs in it hidden."""
-    return re.sub(r"(\w+://[^:/@\s]*):[^@/\s]+@", r"\1:***@", text)
+    """`text` with the passwords of URLs in it hidden; PASSWORD itself only stands for one."""
+    return re.sub(r"(\w+://[^:/@\s]*):(?!PASSWORD@)[^@/\s]+@", r"\1:***@", text)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -86,7 +86,7 @@ class Size(click.ParamType["int"]):
 
 
 class Tags(click.ParamType["tuple[str, ...]"]):
-    """Tags of capabilities or domains, separated by commas."""
+    """Tags of capabilities, separated by commas."""
 
     name = "A,B"
 
@@ -100,6 +100,19 @@ class Tags(click.ParamType["tuple[str, ...]"]):
         for tag in tags:
             if not all(c.isascii() and (c.isalnum() or c in "._-") for c in tag):
                 self.fail(f"{tag!r} is no tag: letters, digits and . _ - only", param, ctx)
+        return tags
+
+
+class Domains(Tags):
+    """Tags of domains, one at least: an empty list would mean all domains."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """As Tags; fails as a usage error where there is none, as from an unset variable."""
+        tags = super().convert(value, param, ctx)
+        if not tags:
+            self.fail(f"{value!r} names no domain; leave it out to serve all", param, ctx)
         return tags
 
 

@@ -7,13 +7,12 @@ it runs already.
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..rediscli import redis_cli_line
 from .app import App
 
 if TYPE_CHECKING:
@@ -74,13 +73,3 @@ def nobody_works(opened: Session) -> bool:
     if not opened.embedded or is_up(opened.settings.home):
         return False
     return all(node["state"] == "silent" for node in opened.service.nodes())
-
-
-def redis_cli_line(url: str) -> str:
-    """The shell command that reaches the Redis of a URL."""
-    if url.startswith("unix://"):
-        path, _, query = url.removeprefix("unix://").partition("?")
-        database = re.search(r"(?:^|&)db=(\d+)", query)
-        return f"redis-cli -s {shlex.quote(path)}" + (f" -n {database[1]}" if database else "")
-    tls = " --tls" if url.startswith("rediss://") else ""
-    return f"redis-cli{tls} -u {shlex.quote(url)}"

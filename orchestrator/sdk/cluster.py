@@ -69,7 +69,7 @@ class Cluster:
 
         Waits for at most `wait_s`, then raises LockHeld, which names the holder. The
         lock is renewed all the while, and frees itself `ttl_s` (PENSTOCK_LOCK_TTL_S,
-        30 s) after its owner has died. Raises InputError for a bad name.
+        30 s) after its owner has died. Raises InputError for a bad name or time.
         """
         if name == LEADER:
             raise InputError(f"the lock {name} is the orchestrators' own; choose another name")

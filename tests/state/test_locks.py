@@ -143,13 +143,19 @@ def test_an_error_of_the_block_passes_and_frees_the_lock(cluster):
     assert lock(cluster).try_acquire()
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a:b", "ü", "x" * 201])
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "ü", "x" * 201, 5, b"l", None])
 def test_names_that_cannot_be_used(cluster, name):
     with pytest.raises(InputError, match="names no lock"):
         Lock(cluster.store, name)
 
 
-@pytest.mark.parametrize("ttl_s", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("ttl_s", [0, -1, float("nan"), float("inf"), "5", True])
 def test_times_that_cannot_be_used(cluster, ttl_s):
-    with pytest.raises(InputError, match="TTL"):
+    with pytest.raises(InputError, match=r"TTL is 0\.05 s to 30 days"):
         lock(cluster, ttl_s=ttl_s)
+
+
+@pytest.mark.parametrize("wait_s", ["x", None, -1, float("nan"), True])
+def test_waits_that_are_no_time(cluster, wait_s):
+    with pytest.raises(InputError, match="wait_s"):
+        holding(lock(cluster), wait_s)

@@ -242,6 +242,9 @@ def test_a_redis_that_would_drop_jobs_is_refused(box: Box) -> None:
         done = box("submit", "sweep.yaml", "--redis-url", f"unix://{socket}")
         assert done.returncode == 6
         assert "allkeys-lru" in done.stderr
+        assert box("up", "--redis-url", f"unix://{socket}").returncode == 6
+        assert box.processes() == []
+        assert not (box.home / "hosts").exists()
     finally:
         server.terminate()
         server.wait()

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import redis
 
+from penstock.common.errors import RedisUnavailable
 from penstock.common.settings import Settings
 from penstock.common.state import keys
-from penstock.common.state.connection import connect
+from penstock.common.state.connection import check, connect
 from penstock.common.state.store import Store
 from penstock.common.tied import tied
 from penstock.orchestrator import checks
@@ -110,6 +111,19 @@ def test_a_server_with_a_password_may_be_open(start: Start) -> None:
     found = diagnose(start(*options, login=":s@"))
     assert wrong(found) == set()
     assert "password" in found["authentication"]["detail"]
+
+
+@pytest.mark.parametrize("login", ["", ":wrong@", "me:s@"])
+def test_a_login_that_is_refused_is_not_a_redis_that_is_away(start: Start, login: str) -> None:
+    url = start("--requirepass", "s", login=":s@").replace(":s@", login)
+    with pytest.raises(RedisUnavailable, match=r"refuses the login: .* redis://:PASSWORD@host"):
+        check(connect(url), url)
+
+
+def test_where_no_redis_answers_the_ways_out_are_told() -> None:
+    url = "redis://127.0.0.1:1/0"
+    with pytest.raises(RedisUnavailable, match=r"no Redis answers .*--redis-url.*`penstock up`"):
+        check(connect(url), url)
 
 
 def test_memory_that_runs_short_is_told(start: Start) -> None:

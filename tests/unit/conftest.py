@@ -13,6 +13,7 @@ from penstock.common.code import CodeRoot
 from penstock.common.settings import Settings
 from penstock.common.spec.models import Workflow
 from penstock.orchestrator.cli import loaded, main, session
+from penstock.orchestrator.rediscli import redis_cli_line
 from support.answers import WORKFLOW, FakeService, Said
 
 
@@ -26,7 +27,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeService:
     @contextmanager
     def open_session(app: Any, unsafe: bool = False) -> Iterator[session.Session]:
         url = "redis://me:secret@host/0"
-        cli = session.redis_cli_line(url)
+        cli = redis_cli_line(url)
         yield session.Session(fake, Settings(), url, cli, embedded=False)  # type: ignore[arg-type]
 
     def load(app: Any, file: str, assignments: Any = ()) -> loaded.Loaded:

@@ -24,6 +24,7 @@ from penstock.common.errors import (
     WaitTimeout,
 )
 from penstock.common.settings import Settings
+from penstock.orchestrator import local
 from penstock.orchestrator.cli import loaded, main, run, session
 from support.answers import ID, FakeService, Said, execution, job
 
@@ -388,6 +389,12 @@ def test_a_daemon_without_a_redis_is_not_started(penstock: Said) -> None:
     assert penstock("orchestrator", "start")[0] == 6
 
 
+@pytest.mark.parametrize("domains", ["", " , "])
+def test_domains_that_name_none_are_not_all(penstock: Said, domains: str) -> None:
+    code, _, err = penstock("orchestrator", "start", "--domains", domains)
+    assert (code, "names no domain" in err) == (2, True)
+
+
 def test_a_bad_setting_is_named(penstock: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_HEARTBEAT_S", "often")
     code, _, err = penstock("worker", "start")
@@ -398,6 +405,32 @@ def test_a_bad_setting_is_named(penstock: Said, monkeypatch: pytest.MonkeyPatch)
 def test_a_cluster_is_told_nothing_about_slots(penstock: Said) -> None:
     assert "do nothing here" in penstock("run", "f.yaml", "-w", "3")[2]
     assert "do nothing here" not in penstock("run", "f.yaml")[2]
+
+
+@pytest.mark.parametrize("already", [False, True])
+def test_an_up_that_fails_ends_what_it_started(
+    penstock: Said, service: FakeService, monkeypatch: pytest.MonkeyPatch, already: bool
+) -> None:
+    ended = []
+
+    def await_node(timeout_s: float) -> None:
+        raise WaitTimeout("no worker has registered")
+
+    monkeypatch.setattr(service, "await_node", await_node, raising=False)
+    monkeypatch.setattr(local, "up", lambda home, **options: local.Up(1, "u", "c", already))
+    monkeypatch.setattr(local, "down", lambda home, url: ended.append(url))
+    assert penstock("up", "--redis-url", "redis://h/1")[0] == 4
+    assert ended == ([] if already else ["redis://h/1"])
+
+
+def test_an_up_with_a_name_that_no_node_may_have_starts_nothing(
+    penstock: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(local, "start_detached", lambda *_, **__: pytest.fail("it started"))
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    code, _, err = penstock("up", "--name", "a b")
+    assert (code, "--name 'a b'" in err) == (2, True)
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.fixture

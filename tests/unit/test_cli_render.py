@@ -13,7 +13,7 @@ from penstock.orchestrator.cli.graph import Node, mermaid
 from penstock.orchestrator.cli.loaded import slots
 from penstock.orchestrator.cli.parameters import Assignment
 from penstock.orchestrator.cli.render import Renderer, scalar
-from penstock.orchestrator.cli.session import redis_cli_line
+from penstock.orchestrator.rediscli import redis_cli_line
 
 
 def drawn(value: Any, width: int = 80, more: str = "") -> list[str]:
@@ -180,6 +180,9 @@ def test_names_cannot_break_the_graph() -> None:
     [
         ("redis://host:6379/0", "redis-cli -u redis://host:6379/0"),
         ("rediss://host/1", "redis-cli --tls -u rediss://host/1"),
+        ("redis://:pw@host/0", "redis-cli -u redis://default:pw@host/0"),
+        ("rediss://:p:w@host/0", "redis-cli --tls -u rediss://default:p:w@host/0"),
+        ("redis://me:pw@host/0", "redis-cli -u redis://me:pw@host/0"),
         ("unix:///tmp/a b.sock?db=2", "redis-cli -s '/tmp/a b.sock' -n 2"),
         ("unix:///tmp/s", "redis-cli -s /tmp/s"),
     ],
@@ -192,6 +195,7 @@ def test_passwords_are_not_shown() -> None:
     assert output.masked("at redis://u:p4ss@h/0 and redis://:x@h") == (
         "at redis://u:***@h/0 and redis://:***@h"
     )
+    assert output.masked("as redis://:PASSWORD@host") == "as redis://:PASSWORD@host"
 
 
 def test_strict_json_has_no_nan_and_no_numbers_as_keys() -> None:

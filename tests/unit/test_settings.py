@@ -93,6 +93,7 @@ def test_offline_limit_goes_down_to_the_timeout() -> None:  # Q10
         ("PENSTOCK_MAX_CRASHES", "-1"),
         ("PENSTOCK_LOG_LIMIT_BYTES", "0"),
         ("PENSTOCK_REDIS_URL", "http://somewhere"),
+        ("PENSTOCK_DOMAINS", ","),
     ],
 )
 def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -118,6 +119,8 @@ def test_domains_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PENSTOCK_DOMAINS", "gpu, rag,gpu")
     assert Settings.load().domains == ("gpu", "rag")
     assert Settings.load(domains="vms").domains == ("vms",)
+    with pytest.raises(InputError, match="names no domain"):
+        Settings.load(domains="")
     monkeypatch.setenv("PENSTOCK_DOMAINS", "GPU cards")
     with pytest.raises(InputError, match=r"PENSTOCK_DOMAINS.*not a domain"):
         Settings.load()
