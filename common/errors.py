@@ -22,6 +22,7 @@ A message says what is wrong and what to do next. Ids that belong to an error ar
 arguments and kept in `.about`, for logs and for `--json`.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -136,3 +137,8 @@ class StaleToken(PenstockError):
 
 class CodeMissing(PenstockError):
     """The code that a job names is not on this machine, or is another version of it."""
+
+
+def masked(text: str) -> str:
+    """`text` with the passwords of URLs in it hidden; PASSWORD itself only stands for one."""
+    return re.sub(r"(\w+://[^:/@\s]*):(?!PASSWORD@)[^@/\s]+@", r"\1:***@", text)

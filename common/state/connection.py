@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..errors import InputError, RedisUnavailable, UnsafeRedis
+from ..errors import InputError, RedisUnavailable, UnsafeRedis, masked
 
 #: a reply that takes longer than this is taken for lost, seconds
 REPLY_TIMEOUT_S = 10.0
@@ -81,6 +81,7 @@ def is_of_the_server(error: BaseException) -> bool:
 
 def check(client: redis.Redis, url: str) -> None:
     """Raises RedisUnavailable when Redis does not answer, UnsafeRedis when it may drop our keys."""
+    url = masked(url)  # what is raised may be logged
     try:
         policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
     except redis.exceptions.AuthenticationError as error:  # to redis-py a ConnectionError

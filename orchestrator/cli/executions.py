@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from ...common.errors import masked
 from . import session
 from .app import App, Command, pass_app
-from .output import clean, emit, masked, say, show, write
+from .output import clean, emit, say, show, write
 from .view import WAITING, Row, duration, error_line, rows, seconds, shorten
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...common.errors import masked
 from . import loaded, session
 from .app import App, Command, pass_app
-from .output import clean, emit, masked, show, write
+from .output import clean, emit, show, write
 from .parameters import Workers
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from ...common.errors import PenstockError, SpecError
+from ...common.errors import PenstockError, SpecError, masked
 from . import cluster, control, executions, machine, run, workflow
 from .app import App, Group
-from .output import clean, emit, masked, quiet_pipe, say
+from .output import clean, emit, quiet_pipe, say
 
 #: Exit codes of errors that are not a PenstockError.
 FAILED, BAD_INPUT, CANCELED, NO_REDIS = 1, 2, 3, 6

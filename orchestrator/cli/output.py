@@ -59,11 +59,6 @@ def clean(text: str) -> str:
     return _CONTROL.sub("", _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
-def masked(text: str) -> str:
-    """`text` with the passwords of URLs in it hidden; PASSWORD itself only stands for one."""
-    return re.sub(r"(\w+://[^:/@\s]*):(?!PASSWORD@)[^@/\s]+@", r"\1:***@", text)
-
-
 def console(*, stderr: bool = False) -> Console:
     """A rich console that never guesses at markup, and never cuts what is piped."""
     from rich.console import Console

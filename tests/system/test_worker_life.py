@@ -321,7 +321,7 @@ def test_an_idle_node_asks_little(site: Site) -> None:  # Q4
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (("--redis-url", "redis://127.0.0.1:1/0"), 6, "no Redis answers"),
+        (("--redis-url", "redis://:secret@127.0.0.1:1/0"), 6, "no Redis answers at redis://:***@"),
         (("--redis-url", "http://x"), 2, "redis://"),
         (("--concurrency", "none"), 2, "--concurrency 'none'"),
         (("--name", "a b"), 2, "--name 'a b'"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from penstock.common.errors import masked
 from penstock.common.spec.models import Workflow
 from penstock.orchestrator.cli import output, plan, tables
 from penstock.orchestrator.cli.graph import Node, mermaid
@@ -192,10 +193,10 @@ def test_the_redis_cli_line_reaches_the_url(url: str, line: str) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    assert output.masked("at redis://u:p4ss@h/0 and redis://:x@h") == (
+    assert masked("at redis://u:p4ss@h/0 and redis://:x@h") == (
         "at redis://u:***@h/0 and redis://:***@h"
     )
-    assert output.masked("as redis://:PASSWORD@host") == "as redis://:PASSWORD@host"
+    assert masked("as redis://:PASSWORD@host") == "as redis://:PASSWORD@host"
 
 
 def test_strict_json_has_no_nan_and_no_numbers_as_keys() -> None:
