@@ -66,15 +66,15 @@ def test_the_job_of_a_node_stopped_past_its_time_out_is_ended(machines, figure):
     """The whole node is stopped in the middle of the job, and goes on when it is too late."""
     machines.orchestrator()
     stopped = machines.worker("stopped", concurrency=1)
-    jobs = [{"id": "a", "run": "flow:nap", "config": {"s": 4, "n": 1}}]
+    jobs = [{"id": "a", "run": "flow:nap", "config": {"s": 6, "n": 1}}]
     execution = machines.submit(
         as_yaml(machines.code / "stopped2.json", {"name": "s", "jobs": jobs})
     )
     until(lambda: job_started(machines, execution, "a"))
+    machines.worker("other", concurrency=1)
     tree = [stopped, *stopped.children(recursive=True)]
     for process in tree:
         process.suspend()
-    machines.worker("other", concurrency=1)
     until(lambda: machines.client.hget(f"rq:job:{execution}-a", "attempt") == b"2", 30)
     began = time.monotonic()
     for process in tree:
