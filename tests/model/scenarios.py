@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .interleavings import Budget, Scenario
 from .shapes import Spec, fan_in
+from .world import Budget, Scenario
 
 DIAMOND = (Spec("a"), Spec("b", ("a",)), Spec("c", ("a",)), Spec("d", ("b", "c")))
 FAN = (Spec("f", kind="fan-out", size=2), fan_in("in", "f"))

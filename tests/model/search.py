@@ -7,8 +7,9 @@ from array import array
 from dataclasses import dataclass
 from typing import Any
 
-from .interleavings import Cluster, Move, Scenario, World, check_state, over
+from .interleavings import Cluster, check_state, over
 from .server import InProcess
+from .world import Move, Scenario, World
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Where the scripts run: in this process, on the part of Redis that they use (redis.lua), or on a
+"""Where the scripts run: in this process, on the part of Redis that they use (redis/), or on a
 real Redis. Both stand where a Store expects a redis-py client."""
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ FROZEN_NOW = f"""
 local NOW_MS, NOW_US = string.match(redis.call('GET', '{CLOCK_KEY}'), '(%d+) (%d+)')
 NOW_MS, NOW_US = tonumber(NOW_MS), tonumber(NOW_US)
 """
+
+#: the files of redis/, in their order
+PARTS = ("keyspace", "collections", "sorted", "scripts")
 
 Command = tuple[Any, ...]
 
@@ -71,13 +74,13 @@ class Server(ABC):
 
 
 class InProcess(Server):
-    """redis.lua. `save` and `restore` keep and put back its whole state."""
+    """redis/. `save` and `restore` keep and put back its whole state."""
 
     def __init__(self) -> None:
         super().__init__()
         # bytes in and out
         self._lua = _lua().LuaRuntime(encoding=None, unpack_returned_tuples=True)
-        self._redis = self._lua.execute(Path(__file__).with_name("redis.lua").read_bytes())
+        self._redis = self._lua.execute(_program())
         self._run, self._load = self._redis[b"run"], self._redis[b"load"]
         self.save, self.restore = self._redis[b"save"], self._redis[b"restore"]
         self._describe = self._redis[b"describe"]
@@ -104,6 +107,11 @@ class InProcess(Server):
 
     def restart(self, run_id: int) -> None:
         self._redis[b"run_id"] = f"{run_id:040x}".encode()
+
+
+def _program() -> bytes:
+    folder = Path(__file__).with_name("redis")
+    return b"\n".join((folder / f"{name}.lua").read_bytes() for name in PARTS)
 
 
 def _lua() -> Any:

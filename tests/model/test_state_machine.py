@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import missing
 
 from model.play import Dice, Play, Scripted
 from model.server import InProcess, Wire, own_server
@@ -28,9 +29,10 @@ def test_model_and_scripts_agree(figure):
     figure(model("--runs", "2000", "--steps", "50", "--search", "0"))
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server")
 def test_the_redis_of_this_process_answers_as_a_real_one():
     """The same runs on both give the same answers and the same states, word for word."""
+    if shutil.which("redis-server") is None:
+        missing("there is no redis-server (`make model-short` installs it)")
     with own_server() as path:
         wire = Wire(path)
         try:
