@@ -19,8 +19,8 @@ from penstock.common.state import keys
 from penstock.common.state.store import STATIC
 
 from . import view
+from .clients import BEGIN_MS, FAN_OUT_CHUNK, Scripted
 from .invariants import check
-from .play import BEGIN_MS, FAN_OUT_CHUNK, Scripted
 from .reference import ENDED, EXECUTION_ENDED
 from .server import InProcess
 from .shapes import Shape, Spec, as_new_job

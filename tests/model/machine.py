@@ -15,7 +15,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from .play import Dice, Play, Scripted
+from .clients import Dice, Scripted
+from .play import Play
 from .server import Server
 
 NUMBERS = st.integers(0, 2**24 - 1)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import missing
 
-from model.play import Dice, Play, Scripted
+from model.clients import Dice, Scripted
+from model.play import Play
 from model.server import InProcess, Wire, own_server
 
 TESTS = Path(__file__).resolve().parents[1]

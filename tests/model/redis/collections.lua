@@ -100,7 +100,7 @@ function C.LREM(key, count, value)
   local one, gone = get(key, 'list'), 0
   count = tonumber(count)
   if not one then return 0 end
-  if count < 0 then error({ err = 'ERR redis.lua: LREM from the tail is not there' }) end
+  if count < 0 then error({ err = 'ERR redis/: LREM from the tail is not there' }) end
   local i = 1
   while i <= #one.of and (count == 0 or gone < count) do
     if one.of[i] == value then

@@ -14,7 +14,7 @@ function C.XRANGE(key)
 end
 function C.PUBLISH() return 0 end
 function C.INFO() return '# Server\r\nrun_id:' .. R.run_id .. '\r\n' end
-function C.TIME() error({ err = 'ERR redis.lua: the clock is replaced in tests' }) end
+function C.TIME() error({ err = 'ERR redis/: the clock is replaced in tests' }) end
 
 -- scripts
 local function word(one, name)
@@ -24,7 +24,7 @@ local function word(one, name)
 end
 local function call(name, ...)
   local command, count = C[name] or C[name:upper()], select('#', ...)
-  if not command then error({ err = 'ERR redis.lua does not know ' .. name }) end
+  if not command then error({ err = 'ERR redis/ does not know ' .. name }) end
   local a, b, c, d = ...
   if count == 1 then return command(word(a, name)) or false end
   if count == 2 then return command(word(a, name), word(b, name)) or false end
