@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from chaos.history import Record
+from chaos.history import Record, Tail
 from penstock.worker.isolation import is_alive
 
 Attempt = tuple[str, str, int]
@@ -15,21 +14,12 @@ class Log:
     """The effect log of one run; `look` takes in what is new."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = 0
+        self._tail = Tail(path)
         self.starts: dict[Attempt, Record] = {}
         self.ends: dict[Attempt, Record] = {}
 
     def look(self) -> None:
-        if not self._path.exists():
-            return
-        with open(self._path, "rb") as file:
-            file.seek(self._read)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
-            record = json.loads(line)
+        for record in self._tail.new():
             attempt = (record["execution"], record["job"], record["attempt"])
             if record["what"] == "start":
                 self.starts[attempt] = record

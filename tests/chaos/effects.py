@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.worker.isolation import is_alive
 
-from .history import Record
+from .history import Record, Tail
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Effects:
     """The effect log of a lab."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._read = 0
+        self._tail = Tail(path)
         self._running: dict[tuple[str, str, int], Running] = {}
         #: processes that have run a job
         self.pids: set[int] = set()
@@ -43,15 +41,7 @@ class Effects:
 
     def look(self) -> None:
         """Takes in what was written since the last look."""
-        if not self.path.exists():
-            return
-        with open(self.path, "rb") as file:
-            file.seek(self._read)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
-            record = json.loads(line)
+        for record in self._tail.new():
             key = (record["execution"], record["job"], record["attempt"])
             if record["what"] == "start":
                 self.started += 1

@@ -119,6 +119,25 @@ def read_file(path: Path) -> History:
     return records
 
 
+class Tail:
+    """A writer's file while it is written. It need not exist yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = 0
+
+    def new(self) -> History:
+        """What whole records came since the last time."""
+        if not self.path.exists():
+            return []
+        with open(self.path, "rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
 def save(history: History, path: Path) -> None:
     """Writes a whole history into one file."""
     path.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
