@@ -22,7 +22,8 @@ demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the 
 	@$(BIN)/penstock run examples/digits/workflow.yaml
 
 test: $(TOOLS) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
-	@$(BIN)/pytest --ignore tests/model
+	@$(BIN)/pytest -n 2 tests/unit tests/state
+	@$(BIN)/pytest tests/chaos tests/system
 
 prove: $(TOOLS) redis ## the long forms of the system tests, with the figures that they measure
 	@$(BIN)/pytest tests/system --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots"

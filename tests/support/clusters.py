@@ -14,8 +14,6 @@ import pytest
 
 from .processes import Machines
 
-_FIGURES: list[str] = []
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--full`: the long forms of the system tests, as `make prove` runs them."""
@@ -33,7 +31,7 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Notes a measured figure, printed when all tests are done."""
 
     def note(text: str) -> None:
-        _FIGURES.append(f"{request.node.name}: {text}")
+        request.node.user_properties.append(("figure", f"{request.node.name}: {text}"))
 
     return note
 
@@ -61,5 +59,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Prints the figures."""
-    for text in _FIGURES:
-        terminalreporter.write_line(f"figure  {text}")
+    reports = [one for group in terminalreporter.stats.values() for one in group]
+    for report in reports:
+        if getattr(report, "when", "") == "call":
+            for _, text in report.user_properties:
+                terminalreporter.write_line(f"figure  {text}")
