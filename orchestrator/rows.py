@@ -31,12 +31,13 @@ JOB_FIELDS = (
 @dataclass(frozen=True)
 class Living:
     """Who is there: nodes by name (do they beat?), those of them that end, whether any orchestrator
-    leads, and what is paused (None: all queues)."""
+    leads, what is paused (None: all queues), and whether whoever asks is starting them itself."""
 
     nodes: dict[str, bool]
     draining: frozenset[str]
     orchestrators: bool
     paused: frozenset[str] | None
+    hosted: bool
 
 
 def jobs_in_order(
@@ -88,6 +89,8 @@ def explain(jobs: dict[str, dict[str, Any]], status: str, living: Living) -> Non
 
 def _waits_for(job: dict[str, Any], status: str, living: Living) -> str | None:
     if job["status"] == "deferred" and status == "pending" and not living.orchestrators:
+        if living.hosted:
+            return "an orchestrator is starting"
         return "no orchestrator runs; start one: penstock orchestrator start"
     if job["status"] == "queued":
         return _keeps_queued(job["queue"], living)
@@ -104,6 +107,8 @@ def _keeps_queued(queue: str, living: Living) -> str | None:
     beating = {name for name, beats in living.nodes.items() if beats}
     if living.paused is None or queue in living.paused:
         return "its queue is paused; let its jobs start: penstock queue resume"
+    if not beating and living.hosted:
+        return "a worker is starting"
     if not beating:
         return "no live worker; start one: penstock worker start"
     if beating <= living.draining:

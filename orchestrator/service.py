@@ -68,6 +68,8 @@ class Service:
     def __init__(self, store: Store, settings: Settings):
         self.store = store
         self.settings = settings
+        #: does this process start orchestrator and worker itself? Then nobody is told to.
+        self.hosted = False
         # Any: redis-py types every reply as a union of all it might be.
         self._redis: Any = store.client
 
@@ -155,6 +157,7 @@ class Service:
             draining=frozenset(ending),
             orchestrators=bool(leader),
             paused=None if all_paused else frozenset(name.decode() for name in paused),
+            hosted=self.hosted,
         )
 
     def executions(self, limit: int = 20) -> list[dict[str, Any]]:

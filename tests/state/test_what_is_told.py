@@ -61,3 +61,12 @@ def test_counting_leaves_nothing_behind_of_an_execution_that_is_gone(cluster):
     repair(cluster.store)
     assert cluster.client.exists(keys.execution(EXECUTION_ID)) == 0
     cluster.client.flushall()
+
+
+def test_who_starts_orchestrator_and_worker_itself_is_not_told_to(cluster, service):
+    id_ = submitted(service)
+    assert "start one" in reason(service, id_)
+    service.hosted = True
+    assert reason(service, id_) == "an orchestrator is starting"
+    Engine(cluster.store, 1, "o").perform(f"compile {id_}")
+    assert reason(service, id_) == "a worker is starting"
