@@ -259,8 +259,11 @@ class ReferenceCluster(Reference):
         self.end(job, "failed")
 
     def _lost(self, job: Job, counter: str) -> None:
-        """The attempt is lost with its process or node: again, unless that happens too often."""
+        """The attempt is lost with its process or node: again, unless that happens too often.
+        (Where one that was lost with it has closed the execution, it is canceled instead.)"""
         self.node(job.node).leases.pop(job.id, None)
+        if job.x.closed:
+            return
         times = getattr(job, counter) + 1
         setattr(job, counter, times)
         if times >= (self.max_crashes if counter == "crashes" else self.max_losses):
@@ -269,6 +272,8 @@ class ReferenceCluster(Reference):
             self._requeue(job)
 
     def _requeue(self, job: Job) -> None:
+        if job.x.closed:
+            return
         job.status = "deferred"
         self.enqueue(job, front=True)
 
