@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 TOOLS := .venv/tools
+BENCH := .venv/bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Installs a package of the system where that is possible: as root, with apt-get.
@@ -13,7 +14,7 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
 	fi
 
-.PHONY: help demo test prove chaos chaos-short model model-short bench-faults check redis
+.PHONY: help demo test prove chaos chaos-short model model-short bench bench-growth bench-faults check redis
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -40,6 +41,14 @@ model: $(TOOLS) ## the scripts against the reference model, and every interleavi
 
 model-short: $(TOOLS) redis ## the same with small numbers: 2,000 runs, small searches, and the product broken on purpose
 	@$(BIN)/pytest tests/model
+
+bench: $(BENCH) redis ## six workloads on Penstock, its peers and the floor (ONLY=penstock,huey WORKLOADS=W1,W4 ROUNDS=5)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.speed $(if $(ONLY),--only $(ONLY)) \
+		$(if $(WORKLOADS),--workloads $(WORKLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-growth: $(BENCH) redis ## what grows with the queue, the width, the chain, the nodes, the slots (ONLY=queue MOST=100000)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.growth $(if $(ONLY),--only $(ONLY)) \
+		$(if $(MOST),--most $(MOST))
 
 bench-faults: $(TOOLS) redis ## the same faults on RQ, Celery and Dramatiq (ONLY=kill-worker SCALE=0.5 AT_ONCE=1)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.faults $(if $(ONLY),--only $(ONLY)) \
@@ -78,4 +87,9 @@ $(TOOLS): $(INSTALLED)
 	@echo "installing the tools of tests and checks ..."
 	@$(BIN)/pip install --quiet -e '.[examples,test,check]'
 	@mkdir -p .venv/types && ln -sfn ../.. .venv/types/penstock
+	@touch $@
+
+# What draws the plots of the benchmarks.
+$(BENCH): $(TOOLS)
+	@$(BIN)/pip install --quiet -e '.[examples,test,check,bench]'
 	@touch $@

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import environments, report
+from .. import environments
+from . import report
 from .configs import CHOSEN, CONFIGS
 from .ours import Ours
 from .peer import Peer
@@ -51,7 +52,7 @@ def parse() -> argparse.Namespace:
 
 def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every scenario on every system, some at a time, each in a process of its own."""
-    for peer in environments.REQUIREMENTS:
+    for peer in {one.system for one in CONFIGS} & environments.REQUIREMENTS.keys():
         environments.python(peer)
     parts = [part for part in arguments.only.split(",") if part]
     names = [f"{scenario}:{one.title}" for scenario in SCENARIOS for one in CONFIGS]

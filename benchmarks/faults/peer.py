@@ -19,8 +19,8 @@ from chaos.proxy import Matching, Proxy
 from chaos.server import Server
 from penstock.common.tied import tied
 
+from ..environments import python
 from . import witness
-from .environments import python
 from .log import Log
 from .system import Config, Lossy, Shape, System, Worker, end_all
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
-import platform
-import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from . import environments
+from .. import environments, tables
 from .configs import CONFIGS
 from .promises import PROMISES
 from .scenarios import SCENARIOS
@@ -56,11 +52,7 @@ def load() -> dict[str, Any]:
 
 def save(results: dict[str, Any]) -> None:
     """Writes both files."""
-    results["machine"] = {
-        "cores": os.cpu_count(),
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        "redis-server": _server_version(),
-    }
+    results["machine"] = tables.machine()
     results["settings"] = {one.title: one.settings for one in CONFIGS}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     TABLE.write_text(table(results) + "\n")
@@ -71,12 +63,6 @@ def versions(system: str) -> dict[str, str]:
     if system != "penstock":
         return environments.versions(system)
     return {name: importlib.metadata.version(name) for name in ("penstock", "redis")}
-
-
-def _server_version() -> str:
-    said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True)
-    found = re.search(r"v=(\S+)", said.stdout)
-    return found[1] if found else "?"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -109,14 +95,15 @@ def _is_of(name: str, scenario: str) -> bool:
 
 def _main_table(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
     heads = ["system", "version", *_COLUMNS.values(), "recovery p50 / max, s", "checker", "note"]
-    yield _line(heads)
-    yield _line(["---"] * len(heads))
+    yield from tables.head(heads)
     for one in CONFIGS:
         if row := rows.get(one.title):
             version = row["versions"][one.system]
             counts = [str(row[column]) for column in _COLUMNS]
             found = ", ".join(f"{name}: {n}" for name, n in row["violations"].items())
-            yield _line([one.title, version, *counts, _recovery(row), found or "-", _note(row)])
+            yield tables.row(
+                [one.title, version, *counts, _recovery(row), found or "-", _note(row)]
+            )
 
 
 def _recovery(row: dict[str, Any]) -> str:
@@ -146,12 +133,9 @@ def _note(row: dict[str, Any]) -> str:
 def _kinds_table(rows: dict[str, dict[str, Any]]) -> Iterable[str]:
     found = ("gone", "open", "failed", "committed twice", "ran twice", "early", "refused")
     heads = ["system", "request", "replies lost", "jobs lost", *found[1:-1], "errors to the caller"]
-    yield _line(heads)
-    yield _line(["---"] * len(heads))
+    yield from tables.head(heads)
     for one in CONFIGS:
         for kind, row in rows.get(one.title, {}).get("by_kind", {}).items():
-            yield _line([one.title, kind, row["losses"], *(row.get(what, 0) for what in found)])
-
-
-def _line(cells: Iterable[object]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+            yield tables.row(
+                [one.title, kind, row["losses"], *(row.get(what, 0) for what in found)]
+            )

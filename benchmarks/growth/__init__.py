@@ -1,0 +1,1 @@
+"""How Penstock's costs grow: with the queue, the width, the chain, the nodes, the slots."""
