@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..common.errors import ExecutionCanceled, ExecutionFailed
 from ..common.jobs import parse_amounts
 from ..common.spec.models import Workflow
 from ..common.state.states import JOB_TERMINAL
@@ -120,6 +121,23 @@ def execution_result(workflow: Workflow, jobs: dict[str, dict[str, Any]]) -> Any
     if workflow.outputs:
         return {name: jobs[name]["result"] for name in workflow.outputs}
     return jobs[next(reversed(workflow.jobs))]["result"] if workflow.jobs else None
+
+
+def result_of(found: dict[str, Any]) -> Any:
+    """The result of an execution that has ended. Raises ExecutionFailed, ExecutionCanceled."""
+    id_ = found["id"]
+    if found["status"] == "failed":
+        raise ExecutionFailed(f"execution {id_} failed: {_first_error(found)}", execution=id_)
+    if found["status"] == "canceled":
+        raise ExecutionCanceled(f"execution {id_} was canceled", execution=id_)
+    return found["result"]
+
+
+def _first_error(found: dict[str, Any]) -> str:
+    for name, job in found["jobs"].items():
+        if job["error"]:
+            return f"{name}: {job['error']['type']}: {job['error']['message']}"
+    return f"see its jobs: penstock status {found['id']}"
 
 
 def all_ended(found: dict[str, Any]) -> bool:

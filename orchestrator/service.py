@@ -48,6 +48,7 @@ from .rows import (
     may_have_history,
     node_row,
     progress_of,
+    result_of,
 )
 
 LAST = "last"
@@ -189,14 +190,15 @@ class Service:
         return Workflow.from_json(self.store.spec(id_))
 
     def result(self, id_: str, job: str | None = None) -> Any:
-        """The result of the execution, or of one job. Raises NotFound, or InputError before there is one."""
+        """The result of the execution, or of one job. Raises NotFound, ExecutionFailed,
+        ExecutionCanceled, or InputError before there is one."""
         if job is None:
             found = self.execution(id_)
             if found["status"] not in EXECUTION_TERMINAL:
                 raise InputError(
                     f"execution {id_} is {found['status']}; `penstock wait {id_}` waits for it"
                 )
-            return found["result"]
+            return result_of(found)
         self._fields(id_)
         row = self.store.jobs(id_, [job], JOB_FIELDS)[0]
         if not row["status"]:

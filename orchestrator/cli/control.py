@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import click
 
+from ...common.errors import InputError
+from ...common.state.states import EXECUTION_TERMINAL
 from . import session
 from .app import App, Command, pass_app
 from .output import emit, say, write
 
 
 def _steer(app: App, id: str, verb: str) -> None:
-    """Calls the service's `verb` on an execution and tells the status it has now."""
+    """Calls the service's `verb` on an execution and tells the status it has now.
+
+    Canceling what has ended is no fault: nothing of it runs.
+    """
     with session.open_session(app) as opened:
         execution = opened.service.resolve(id)
         status = getattr(opened.service, verb)(execution)
+    if verb != "cancel" and status in EXECUTION_TERMINAL:
+        raise InputError(
+            f"execution {execution} is {status}: there is nothing to {verb}; "
+            f"`penstock retry {execution}` runs it again"
+        )
     if app.json:
         emit({"id": execution, "status": status})
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...common.code import CodeRoot, code_root
 from ...common.context import waiting
-from ...common.errors import ExecutionCanceled, ExecutionFailed, InputError
+from ...common.errors import InputError
 from ...common.settings import Settings
 from ...common.spec.functions import resolve_functions
 from ...common.spec.loading import load_workflow, parse_workflow
@@ -18,6 +18,7 @@ from ...common.state.connection import check, connect
 from ...common.state.lock import LEADER, Held, Lock, holding
 from ...common.state.scripts import Limits
 from ...common.state.store import Store
+from ..rows import result_of
 from ..service import Service
 
 
@@ -109,22 +110,8 @@ class Execution:
     def result(self, timeout: float | None = None) -> Any:
         """Waits, and returns the execution's result. Raises ExecutionFailed, ExecutionCanceled."""
         with waiting():
-            found = self._cluster.service.wait(self.id, timeout)
-        if found["status"] == "failed":
-            raise ExecutionFailed(
-                f"execution {self.id} failed: {_first_error(found)}", execution=self.id
-            )
-        if found["status"] == "canceled":
-            raise ExecutionCanceled(f"execution {self.id} was canceled", execution=self.id)
-        return found["result"]
+            return result_of(self._cluster.service.wait(self.id, timeout))
 
     def cancel(self) -> str:
         """Cancels it; returns the status."""
         return self._cluster.service.cancel(self.id)
-
-
-def _first_error(found: dict[str, Any]) -> str:
-    for name, job in found["jobs"].items():
-        if job["error"]:
-            return f"{name}: {job['error']['type']}: {job['error']['message']}"
-    return "see its jobs"

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from penstock.common.errors import Conflict, InputError, NotFound
+from penstock.common.errors import (
+    Conflict,
+    ExecutionCanceled,
+    ExecutionFailed,
+    InputError,
+    NotFound,
+)
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
 from penstock.orchestrator.engine.roles import Agenda, Leader, Upkeep
@@ -258,6 +264,16 @@ def test_results_before_there_are_any(service):
         service.result(id_)
     with pytest.raises(NotFound, match="no job x"):
         service.result(id_, "x")
+
+
+def test_what_did_not_succeed_has_no_result(drive, service):
+    found = drive([{"id": "x", "run": "m:f", "retry": 0}], lambda name, config: 1 / 0)
+    with pytest.raises(ExecutionFailed, match="failed: x: "):
+        service.result(found["id"])
+    id_ = service.submit(parse_workflow({"name": "a", "jobs": [{"id": "x", "run": "m:f"}]}))
+    service.cancel(id_)
+    with pytest.raises(ExecutionCanceled, match="was canceled"):
+        service.result(id_)
 
 
 def test_retry_of_all_is_a_new_execution(drive, service):

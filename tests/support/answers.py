@@ -50,6 +50,7 @@ class FakeService:
         self.asked: list[Any] = []
         self.printed: list[tuple[str, str]] = []
         self.results: Any = None
+        self.steered: str = ""
         self.fault: Exception | None = None
         self.workers: list[dict[str, Any]] = [{"id": "n1", "state": "idle"}]
 
@@ -94,7 +95,7 @@ class FakeService:
         statuses = {"pause": "paused", "resume": "running", "cancel": "canceled"}
         if name not in statuses:
             raise AttributeError(name)
-        return self._control(name, statuses[name])
+        return self._control(name, self.steered or statuses[name])
 
     def retry(self, id_: str, failed: bool) -> str:
         self.asked.append(("retry", id_, failed))

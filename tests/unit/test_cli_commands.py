@@ -170,6 +170,15 @@ def test_the_result_goes_to_stdout_and_progress_to_stderr(
     assert "\x1b" not in out + err
 
 
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_what_has_ended_cannot_be_paused(penstock: Said, service: FakeService, verb: str) -> None:
+    service.steered = "succeeded"
+    code, out, err = penstock(verb, ID)
+    assert (code, out) == (2, "")
+    assert f"is succeeded: there is nothing to {verb}" in err
+    assert penstock("cancel", ID)[0] == 0
+
+
 ERRORS: list[tuple[Exception, int]] = [
     (Conflict("key 'k' belongs to another"), 2),
     (NotFound("no such execution"), 5),
