@@ -43,7 +43,7 @@ model-short: $(TOOLS) redis ## the same with small numbers: 2,000 runs, small se
 	@$(BIN)/pytest tests/model
 
 bench: $(BENCH) redis ## six workloads on Penstock, its peers and the floor (ONLY=penstock,huey WORKLOADS=W1,W4 ROUNDS=5)
-	@PYTHONPATH=tests $(BIN)/python -m benchmarks.speed $(if $(ONLY),--only $(ONLY)) \
+	@$(BIN)/python -m benchmarks.speed $(if $(ONLY),--only $(ONLY)) \
 		$(if $(WORKLOADS),--workloads $(WORKLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-growth: $(BENCH) redis ## what grows with the queue, the width, the chain, the nodes, the slots (ONLY=queue MOST=100000)

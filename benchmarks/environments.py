@@ -12,13 +12,18 @@ FOLDER = ROOT / "build" / "peers"
 
 #: What pip installs. The versions are those that the results speak of.
 REQUIREMENTS = {
-    "rq": ["rq==3.0.0", "redis==8.1.0"],
-    "celery": ["celery[redis]==5.7.0", "redis==8.1.0"],
-    "dramatiq": ["dramatiq[redis]==2.2.1", "redis==8.1.0"],
+    "rq": ["rq==3.0.0", "redis[hiredis]==8.1.0"],
+    "celery": ["celery[redis]==5.7.0", "redis[hiredis]==8.1.0"],
+    "dramatiq": ["dramatiq[redis]==2.2.1", "redis[hiredis]==8.1.0"],
     "arq": ["arq==0.28.0"],
     "saq": ["saq[redis,hiredis]==0.26.4", "typing_extensions"],
-    "taskiq": ["taskiq==0.13.0", "taskiq-redis==1.2.4", "taskiq-pipelines==0.1.4", "redis==8.1.0"],
-    "huey": ["huey==3.5.4", "redis==8.1.0"],
+    "taskiq": [
+        "taskiq==0.13.0",
+        "taskiq-redis==1.2.4",
+        "taskiq-pipelines==0.1.4",
+        "redis[hiredis]==8.1.0",
+    ],
+    "huey": ["huey==3.5.4", "redis[hiredis]==8.1.0"],
     "dask": ["distributed==2026.8.0"],
     "ray": ["ray==2.60.0"],
     "dbos": ["dbos==3.4.0"],

@@ -58,7 +58,7 @@ ABOUT = {
 }
 
 _WHERE = (
-    "The same run by INFO commandstats: making, claiming and settling a job, and its part of the fan-in. "
+    "The same run by INFO commandstats: making, claiming and settling a job. "
     "`lua` is the scripts' time beyond the commands that they call; those under 0.1 us are left out."
 )
 _SHOWN_USEC = 0.1
@@ -122,7 +122,7 @@ def _slow_text(slow: dict[str, Any]) -> str:
     over = slow["over_10_ms"]
     share = 100 * (1 - len(over) / slow["scripts"])
     text = (
-        f"A fan-out of {slow['jobs']:,} into collect-all with everything on the same machine: "
+        f"A fan-out of {slow['jobs']:,} with everything on the same machine: "
         f"{slow['scripts']:,} scripts, {slow['usec_per_script']:.0f} us each on average, "
         f"{len(over)} commands over 10 ms ({share:.3f} % of scripts under it)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -95,10 +94,9 @@ class Cluster:
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """A cluster in a temporary folder, which goes with it."""
-    folder = Path(tempfile.mkdtemp(prefix="growth-"))
-    it = Cluster(folder)
-    try:
-        yield it
-    finally:
-        it.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="growth-", ignore_cleanup_errors=True) as folder:
+        it = Cluster(Path(folder))
+        try:
+            yield it
+        finally:
+            it.close()

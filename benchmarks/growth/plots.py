@@ -34,6 +34,8 @@ def plot(results: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     names = [name for name in PLOTS if name in results]
+    if not names:
+        return
     figure, axes = pyplot.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), squeeze=False)
     for name, axis in zip(names, axes[0], strict=True):
         title, x_label, lines, y_label = PLOTS[name]

@@ -141,7 +141,6 @@ GOALS = [
 FIGURES = {
     "W1, jobs/s": ("W1", "jobs_per_s", 0),
     "drained, jobs/s": ("drain", "jobs_per_s", 0),
-    "enqueued, jobs/s": ("W1", "enqueue_per_s", 0),
     "W2 1,000, s": ("W2", "s_1000", 2),
     "W2 5,000, s": ("W2", "s_5000", 2),
     "W3, ms a hop": ("W3", "ms_a_hop", 2),
@@ -176,7 +175,7 @@ def table(results: Results) -> str:
         "",
         "## Against the goals",
         "",
-        "Each is our best configuration against the best of the others, medians.",
+        "Our best configuration against the best of the peers, or what is named; medians.",
         "",
         *tables.head(["what", "Penstock", "against", "ratio", "goal", "reached"]),
         *(tables.row(goal.row(results)) for goal in GOALS),
@@ -185,7 +184,8 @@ def table(results: Results) -> str:
         "",
         *_figures(results, FIGURES),
         "",
-        "W6: seconds from a worker's SIGKILL to the second start of its job.",
+        "W6: seconds from a worker's SIGKILL to the second start of its job; of Ray and Dask only the "
+        "job's own process is killed, for their supervisors serve all workers. Once, all systems at once.",
         "",
         "## What a job of W1 costs",
         "",

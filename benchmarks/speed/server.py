@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from penstock.common.tied import tied
+
 ROOT = Path(__file__).resolve().parents[2]
 #: As we recommend it to users, with AOF everysec, and without any persistence.
 RECOMMENDED = (str(ROOT / "deploy" / "redis.conf"),)
@@ -24,7 +26,7 @@ class Server:
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
         with open(folder / "redis.log", "wb") as log:
             self.process = subprocess.Popen(
-                ["redis-server", *first, *where, *rest], stdout=log, stderr=log
+                tied(["redis-server", *first, *where, *rest]), stdout=log, stderr=log
             )
         deadline = time.monotonic() + 10.0
         while True:

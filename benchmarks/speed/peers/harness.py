@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from machine import busy_s, clock, cpu_s, ping_us, quantile, send
-from peer import CONFIG, PORT, NotSupported, Peer
+from peer import CONFIG, PORT, SCALE, NotSupported, Peer
 
 #: W4 is given so long, W6 waits so long for the second start; seconds.
 TRIPS_S, RESTART_S = 15.0, 150.0
-QUEUED_JOBS, ARGUMENT_BYTES = 10_000, (40, 200)
+QUEUED_JOBS, ARGUMENT_BYTES = round(10_000 * SCALE), (40, 200)
 
 Figures = dict[str, Any]
 
@@ -34,14 +34,8 @@ def w1(peer: Peer) -> Figures:
     costs = Costs(peer)
     began = clock()
     peer.enqueue(count)
-    handed = clock()
     ended = peer.wait_done(count, before)
-    return {
-        "jobs": count,
-        "jobs_per_s": count / (ended - began),
-        "enqueue_per_s": count / (handed - began),
-        **costs.per_job(count),
-    }
+    return {"jobs": count, "jobs_per_s": count / (ended - began), **costs.per_job(count)}
 
 
 def drain(peer: Peer) -> Figures:
@@ -51,6 +45,7 @@ def drain(peer: Peer) -> Figures:
     count, before = peer.w1_jobs, peer.done_so_far()
     pids = peer.runners()
     send(pids, signal.SIGSTOP)
+    stopped = clock()
     try:
         peer.enqueue(count)
         peer.await_queued(count)
@@ -59,12 +54,26 @@ def drain(peer: Peer) -> Figures:
     finally:
         send(pids, signal.SIGCONT)
     ended = peer.wait_done(count, before)
-    return {"jobs": count, "jobs_per_s": count / (ended - began), **costs.per_job(count)}
+    return {
+        "jobs": count,
+        "jobs_per_s": count / (ended - began),
+        "stopped_s": began - stopped,
+        **costs.per_job(count),
+    }
 
 
 def w2(peer: Peer) -> Figures:
     """Fan-out and merge, seconds by width."""
-    return {f"s_{width}": peer.fan(width) for width in peer.w2_widths}
+    found: Figures = {}
+    for width in peer.w2_widths:
+        try:
+            found[f"s_{width}"] = peer.fan(width)
+        except NotSupported:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            return {**found, "error": f"{width:,} wide: {_described(error)}"}
+    return found
 
 
 def w3(peer: Peer) -> Figures:
@@ -191,25 +200,35 @@ LIVE = {"W4": w4, "W3": w3, "W2": w2, "drain": drain, "W1": w1}
 ALONE = {"W5": w5, "W6": w6}
 
 
-def measure(peer: Peer, workloads: list[str]) -> dict[str, Figures]:
-    """One repetition of each."""
+def measure(peer: Peer, workloads: list[str], out: Path) -> None:
+    """One repetition of each, written to `out` as they come.
+
+    After an error nothing is measured any more, for what it left would be in the way: the caller
+    asks for the others anew.
+    """
     found: dict[str, Figures] = {}
     ping = {"ping_us": ping_us(PORT)} if peer.uses_redis else {}
     live = [name for name in LIVE if name in workloads]
+    alone = [name for name in ALONE if name in workloads]
+    peer.flush()
     if live:
-        peer.flush()
-        peer.start(2)
-        peer.connect()
-        peer.warm()
-        for name in live:
-            found[name] = {**_attempt(LIVE[name], peer), **ping}
-        peer.stop()
-    for name, workload in ALONE.items():
-        if name in workloads:
-            peer.flush()
-            found[name] = {**_attempt(workload, peer), **ping}
+        try:
+            peer.start(2)
+            peer.connect()
+            peer.warm()
+        except Exception as error:
+            traceback.print_exc()
+            failure = {"error": f"it did not start: {_described(error)}"}
+            out.write_text(json.dumps(dict.fromkeys(live, failure)))
+            return
+    for name in [*live, *alone]:
+        if name in alone:
             peer.stop()
-    return found
+            peer.flush()
+        found[name] = {**_attempt((LIVE | ALONE)[name], peer), **ping}
+        out.write_text(json.dumps(found))
+        if "error" in found[name]:
+            return
 
 
 def _attempt(workload: Callable[[Peer], Figures], peer: Peer) -> Figures:
@@ -219,7 +238,11 @@ def _attempt(workload: Callable[[Peer], Figures], peer: Peer) -> Figures:
         return {"not_supported": str(error)}
     except Exception as error:
         traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+        return {"error": _described(error)}
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}"
 
 
 def main(cls: type[Peer], as_worker: Callable[..., None] | None = None) -> None:
@@ -244,13 +267,9 @@ def main(cls: type[Peer], as_worker: Callable[..., None] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     peer = cls(asked.config)
     try:
-        found = measure(peer, asked.workloads.split(","))
-    except Exception as error:
-        traceback.print_exc()
-        found = {"start": {"error": f"{type(error).__name__}: {str(error)[:300]}"}}
+        measure(peer, asked.workloads.split(","), asked.out)
     finally:
         peer.stop()
         peer.close()
-    asked.out.write_text(json.dumps(found))
     sys.stdout.flush()
     os._exit(0)  # whatever threads the system's client left

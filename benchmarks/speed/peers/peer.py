@@ -8,6 +8,7 @@ BENCH_REDIS_PORT  of the private server on loopback
 BENCH_REDIS_PID   of that server's process, for its CPU time
 BENCH_MARKS       a file to which the slow job of W6 writes its pid and the time
 BENCH_WORK        a folder for anything else
+BENCH_SCALE       of the numbers of jobs of W1 and W5
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ PORT = int(os.environ.get("BENCH_REDIS_PORT", "0"))
 URL = f"redis://127.0.0.1:{PORT}/0"
 CONFIG = os.environ.get("BENCH_CONFIG", "")
 WORK = os.environ.get("BENCH_WORK", ".")
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 
 #: A workload that has not ended by then is given up, in seconds.
 LIMIT_S = 240.0
@@ -90,7 +92,7 @@ class Peer:
 
     def __init__(self, config: str) -> None:
         self.config = config
-        self.w1_jobs = 10_000
+        self.w1_jobs = round(10_000 * SCALE)
         self.w2_widths: tuple[int, ...] = (1000, 5000)
         self.w3_hops = 200
         self.w4_trips = 300
@@ -207,8 +209,8 @@ class Peer:
         self.processes = []
 
     def workers(self) -> list[int]:
-        """The pids of everything that was started."""
-        return [pid for process in self.processes for pid in descendants(process.pid)]
+        """The pids of everything that was started, by the system's client too."""
+        return descendants(os.getpid())[1:]
 
     def runners(self) -> list[int]:
         """Of these, those that run jobs, and take them."""
@@ -261,10 +263,12 @@ class Peer:
             time.sleep(LOOK_S)
 
     def warm(self) -> None:
-        """Some jobs, so that everything is up and loaded."""
-        before = self.done_so_far()
-        self.enqueue(40)
-        self.wait_done(40, before)
+        """Some jobs, so that everything is up and loaded; the second worker may take longer."""
+        for pause_s in (2.0, 0.5):
+            before = self.done_so_far()
+            self.enqueue(40)
+            self.wait_done(40, before)
+            time.sleep(pause_s)
 
     def start_pair(self) -> None:
         """Two independent workers, one of which will be killed."""

@@ -7,7 +7,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 from harness import main
-from peer import CONFIG, HERE, URL, Peer, clock, slow_body, texts
+from peer import CONFIG, HERE, URL, NotSupported, Peer, clock, slow_body, texts
 
 _EAGER = {"heartbeat_timeout": 2000, "maintenance_chance": 1_000_000}
 broker = RedisBroker(url=URL, **(_EAGER if CONFIG == "eager" else {}))
@@ -33,7 +33,7 @@ class DramatiqPeer(Peer):
         "one-thread": "`dramatiq -p 2 -t 1`, dramatiq_queue_prefetch=32",
         "eager": "RedisBroker(heartbeat_timeout=2000 ms, maintenance_chance=1000000) (W6 only)",
     }
-    workloads = {"default": "W1 drain W3 W4 W5 W6", "one-thread": "W1 drain W4", "eager": "W6"}
+    workloads = {"default": "W1 drain W2 W3 W4 W5 W6", "one-thread": "W1 drain W4", "eager": "W6"}
 
     def worker_commands(self, slots):
         threads = ["-t", "1"] if self.config == "one-thread" else []
@@ -75,6 +75,9 @@ class DramatiqPeer(Peer):
 
     def round_trip(self, number):
         assert self.actors.noop.send(number).get_result(block=True, timeout=60_000) == number
+
+    def fan(self, width):
+        raise NotSupported("the callback of a group is handed no results")
 
     def chain(self, hops):
         began, noop = clock(), self.actors.noop

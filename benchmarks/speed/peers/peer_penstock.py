@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -64,29 +65,20 @@ class Penstock(Peer):
 
     def connect(self):
         from penstock import Cluster
-        from penstock.common.code import code_root
 
+        os.chdir(HERE)  # where the functions are
         self.cluster = Cluster(URL)
-        self.code = code_root(HERE)
-        self.sent = []
-
-    def _submit(self, workflow):
-        from penstock.common.spec.functions import resolve_functions
-        from penstock.common.spec.loading import parse_workflow
-
-        checked = resolve_functions(parse_workflow(workflow, {}), HERE)
-        return self.cluster.service.submit(checked, code=self.code)
 
     def enqueue(self, count):
         shape = _fan if self.config == "fan-out" else _jobs
-        self.sent.append(self._submit(shape(range(count))))
+        self.sent = self.cluster.submit(shape(range(count)))
 
     def enqueue_sized(self, count, size):
         from penstock.orchestrator.engine.work import Engine
 
-        id_ = self._submit(_jobs(texts(count, size)))
+        sent = self.cluster.submit(_jobs(texts(count, size)))
         # There is no orchestrator: what one would do with it.
-        Engine(self.cluster.service.store, 1000, "bench").perform(f"compile {id_}")
+        Engine(self.cluster.service.store, 1000, "bench").perform(f"compile {sent.id}")
 
     def await_queued(self, count):
         deadline = clock() + LIMIT_S
@@ -99,13 +91,13 @@ class Penstock(Peer):
         return 0
 
     def idle(self):
-        status = self.redis.hget(f"penstock:exec:{self.sent[-1]}", "status")
+        status = self.redis.hget(f"penstock:exec:{self.sent.id}", "status")
         if status == b"failed":
             raise RuntimeError("the execution failed")
         return status == b"succeeded"
 
     def _result(self, workflow):
-        return self.cluster.execution(self._submit(workflow)).result(timeout=110)
+        return self.cluster.submit(workflow).result(timeout=110)
 
     def round_trip(self, number):
         assert self._result(_jobs([number])) == number
@@ -130,7 +122,7 @@ class Penstock(Peer):
         return clock() - began
 
     def submit_slow(self):
-        self._submit({"jobs": [{"id": "slow", "run": "work:slow"}]})
+        self.cluster.submit({"jobs": [{"id": "slow", "run": "work:slow"}]})
 
 
 if __name__ == "__main__":

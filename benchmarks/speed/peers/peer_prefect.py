@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from contextlib import suppress
 
-_HOME = os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="bench-prefect-"))
+_HOME = os.environ["PREFECT_HOME"] = os.path.join(os.environ.get("BENCH_WORK", "."), "prefect")
 os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -29,23 +28,9 @@ def noop(i, before=None):
     return i
 
 
-@task
-def merge(values):
-    return sum(values)
-
-
 @flow(task_runner=RUNNER)
 def many(count):
     wait([noop.submit(i) for i in range(count)])
-
-
-@flow(task_runner=RUNNER)
-def fan(width):
-    began = clock()
-    first = noop.submit(0)
-    children = [noop.submit(i, first) for i in range(width)]
-    assert merge.submit(children).result() == width * (width - 1) // 2
-    return clock() - began
 
 
 @flow(task_runner=RUNNER)

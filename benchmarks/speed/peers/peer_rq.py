@@ -5,23 +5,9 @@ from __future__ import annotations
 import uuid
 
 from harness import main
-from peer import HERE, PORT, URL, Peer, clock, slow_body, texts
+from peer import HERE, PORT, URL, Peer, clock, texts
 
 _EAGER = ["--worker-ttl", "20", "--job-monitoring-interval", "1", "--maintenance-interval", "1"]
-
-
-def noop(i):
-    return i
-
-
-def merge():
-    from rq import get_current_job
-
-    return sum(one.return_value() for one in get_current_job().fetch_dependencies())
-
-
-def slow():
-    return slow_body()
 
 
 class Rq(Peer):
@@ -57,12 +43,12 @@ class Rq(Peer):
         return [[*command, "default"]] * slots
 
     def connect(self):
-        import peer_rq
         import redis
+        import work_rq
         from rq import Queue
 
         self.queue = Queue("default", connection=redis.Redis(port=PORT))
-        self.functions = peer_rq
+        self.functions = work_rq
 
     def enqueue(self, count):
         self._enqueue((self.functions.noop, (i,)) for i in range(count))

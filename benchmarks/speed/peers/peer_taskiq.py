@@ -51,7 +51,7 @@ class Taskiq(Peer):
     }
     workloads = {
         "list": "W1 drain W2 W3 W4 W5 W6",
-        "tuned": "W1 W4",
+        "tuned": "W1 drain W2 W3 W4",
         "stream": "W1 drain W2 W3 W4 W5 W6",
         "stream-eager": "W6",
     }
