@@ -104,12 +104,8 @@ class ReferenceCluster(Reference):
         if other and node.host != host and self.now - (node.beat or 0) <= self.timeout:
             return "TAKEN"
         held = self._leased(node)
-        for job in held:
-            if turn_of(job.claim, incarnation) is None:
-                self._lost(job, "losses")
         if not held or other:
             node.last_claim, node.verdicts = "", ()
-        self._recount(node)
         node.incarnation, node.host, node.tags, node.total = (
             incarnation,
             host,
@@ -117,6 +113,11 @@ class ReferenceCluster(Reference):
             total,
         )
         self._heard(node)
+        self._alive = None
+        for job in held:
+            if turn_of(job.claim, incarnation) is None:
+                self._lost(job, "losses")
+        self._recount(node)
         return self._done("OK")
 
     def leave(self, id: str, incarnation: str) -> int:

@@ -63,3 +63,21 @@ def test_a_long_list_of_them_forgets_what_ended_little_by_little(cluster):
         node.beat()
     assert cluster.client.llen(LIST) <= 1000
     assert cluster.client.lindex(LIST, 0).decode() == f"{EXECUTION_ID}-waits"
+
+
+def test_what_only_the_returning_node_can_run_is_not_taken_aside(cluster):
+    """It was silent for longer than its time-out, and its own work was held for it."""
+    cluster.submit(
+        new_job("a", tags=("gpu",)), new_job("b", tags=("gpu",)), parallelism=1, policy="continue"
+    )
+    gpu, other = cluster.node("gpu", capabilities=("gpu",)), cluster.node("other")
+    (job,) = gpu.claim(1)
+    cluster.keep_alive(other, seconds=5)
+    assert cluster.statuses("a", "b") == ["started", "deferred"]
+    again = Node(cluster.store, "gpu", "again", capabilities=("gpu",))
+    again.register()
+    assert cluster.statuses("a", "b") == ["queued", "deferred"]
+    assert cluster.client.llen(LIST) == 0
+    (job,) = again.claim(1)
+    again.advance(done(job))
+    assert cluster.statuses("a", "b") == ["finished", "queued"]

@@ -42,8 +42,17 @@ function F.finish(job, status, ...)
   end
 end
 
--- A fan-out is done when all its children were made and all have ended.
+-- A fan-out is done when all its children were made and all have ended. Of the children that end
+-- in one script the first asks for this, and the answer holds for all.
+local asked_for = {}
+local function check_later(x_id, name)
+  local group = x_id .. ' ' .. name
+  if asked_for[group] then return end
+  asked_for[group] = true
+  F.push('group', x_id, name)
+end
 local function group_check(x_id, name)
+  asked_for[x_id .. ' ' .. name] = nil
   local v = redis.call('HMGET', K.group(x_id, name), 'total', 'created', 'settled', 'bad', 'window')
   local total, created, settled = tonumber(v[1]), tonumber(v[2] or 0), tonumber(v[3] or 0)
   local source = J.get(x_id .. '-' .. name)
@@ -69,7 +78,7 @@ group_child_ended = function(job, status)
     redis.call('HINCRBY', key, 'unfinished', 1)
     if job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', 1) end
   end
-  F.push('group', job.execution, job.group)
+  check_later(job.execution, job.group)
 end
 
 -- What a job's upstreams (`a b?`) mean for it now: how many are open, and one that

@@ -90,9 +90,11 @@ function N.alive_ids()
   end
   return N.alive
 end
+-- This script has changed a node: what it has read of the nodes before is of no use.
+local could_any_memo = {}
+function N.see_anew(id) N.cache[id], N.alive, N.late, could_any_memo = nil, nil, nil, {} end
 -- Could any live node ever run this? True while no node is alive: the first one has yet to come.
 -- Or any but `except`, to which its work would go now: a node that is late may be as cut off as that.
-local could_any_memo = {}
 function N.could_any(class, needs, except)
   if class == 'any' and needs == '' and not except then return true end
   local memo = class .. '|' .. needs .. '|' .. (except or '')

@@ -71,6 +71,7 @@ end
 -- before: a request that comes twice, because its reply was lost, appends once. `logged`
 -- is the attempt, its claim, where its output begins, and how much of it was sent.
 local function append_log(job, attempt, node, text, at)
+  if text == '' then return end
   local key, mark = K.log(job.execution, job.job), attempt .. ' ' .. job.claim
   local length = redis.call('STRLEN', key)
   local last, from, sent = string.match(redis.call('HGET', job.key, 'logged') or '',
