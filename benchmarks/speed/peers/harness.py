@@ -104,7 +104,6 @@ def w5(peer: Peer) -> Figures:
     """Bytes of Redis that a queued job takes, by the size of its argument; no workers run."""
     if not peer.uses_redis:
         raise NotSupported("no Redis")
-    peer.connect()
     found: Figures = {"jobs": QUEUED_JOBS}
     for size in ARGUMENT_BYTES:
         peer.flush()
@@ -221,6 +220,8 @@ def measure(peer: Peer, workloads: list[str], out: Path) -> None:
             failure = {"error": f"it did not start: {_described(error)}"}
             out.write_text(json.dumps(dict.fromkeys(live, failure)))
             return
+    elif alone == ["W5"]:  # else the client is connected already; W6 needs its workers first
+        peer.connect()
     for name in [*live, *alone]:
         if name in alone:
             peer.stop()
