@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path as FilePath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -43,12 +43,15 @@ def check_functions(functions: Mapping[str, str], root: FilePath) -> list[Fault]
     return found + Places().faults(answers.broken)
 
 
-def resolve_functions(workflow: Workflow, root: FilePath, check: bool = True) -> Workflow:
+def resolve_functions(
+    workflow: Workflow, root: FilePath, check: bool = True, known: Set[str] = frozenset()
+) -> Workflow:
     """The workflow in which every type with a handler has its function as `run`.
 
-    With `check`, every function is imported too. Raises SpecError with all faults.
+    With `check`, every function is imported too, but for those that are `known` to be
+    importable. Raises SpecError with all faults.
     """
-    resolved, problems = _resolve(workflow, root, check)
+    resolved, problems = _resolve(workflow, root, check, known)
     if problems:
         raise SpecError(workflow.places.faults(problems))
     return resolved
@@ -61,8 +64,15 @@ def resolver(
     return lambda workflow: _resolve(workflow, root, check)
 
 
-def _resolve(workflow: Workflow, root: FilePath, check: bool) -> tuple[Workflow, list[Problem]]:
-    named = dict(_named_functions(workflow)) if check else {}
+def functions_of(workflow: Workflow) -> set[str]:
+    """The functions that a workflow names, `module:function`."""
+    return {name for _, name in _named_functions(workflow)}
+
+
+def _resolve(
+    workflow: Workflow, root: FilePath, check: bool, known: Set[str] = frozenset()
+) -> tuple[Workflow, list[Problem]]:
+    named = {at: name for at, name in _named_functions(workflow) if check and name not in known}
     types = {
         path: work.type
         for path, work in workflow.work()

@@ -12,8 +12,9 @@ from ...common.code import CodeRoot, code_root
 from ...common.context import waiting
 from ...common.errors import InputError
 from ...common.settings import Settings
-from ...common.spec.functions import resolve_functions
+from ...common.spec.functions import functions_of, resolve_functions
 from ...common.spec.loading import load_workflow, parse_workflow
+from ...common.spec.models import Workflow
 from ...common.state.connection import check, connect
 from ...common.state.lock import LEADER, Held, Lock, holding
 from ...common.state.scripts import Limits
@@ -35,6 +36,8 @@ class Cluster:
         client = connect(settings.redis_url)
         check(client, settings.redis_url)
         self.service = Service(Store(client, Limits.of(settings)), settings)
+        # Importing takes a process of its own: done once for each function, until its code changes.
+        self._checked: tuple[CodeRoot | None, set[str]] = (None, set())
 
     def submit(
         self,
@@ -46,7 +49,8 @@ class Cluster:
         """Submits a workflow file, or a mapping of the same form, and returns at once.
 
         The code of its functions is looked for in the file's folder, or in the
-        current one for a mapping. Raises SpecError with all faults.
+        current one for a mapping; they are imported once, in a process of their own, until the
+        folder's code changes. Raises SpecError with all faults.
         """
         given = dict(params or {})
         if isinstance(workflow, Mapping):
@@ -56,8 +60,16 @@ class Cluster:
             root = Path(workflow).resolve().parent
             loaded = load_workflow(workflow, given)
         code = code_root(root)
-        id_ = self.service.submit(resolve_functions(loaded, root), key=key, code=_inside(code))
+        id_ = self.service.submit(self._resolved(loaded, code), key=key, code=_inside(code))
         return Execution(self, id_)
+
+    def _resolved(self, workflow: Workflow, code: CodeRoot) -> Workflow:
+        if self._checked[0] != code:
+            self._checked = (code, set())
+        known = self._checked[1]
+        resolved = resolve_functions(workflow, Path(code.root), known=known)
+        known |= functions_of(resolved)
+        return resolved
 
     def execution(self, id_: str) -> Execution:
         """An execution that was submitted earlier. Raises NotFound."""

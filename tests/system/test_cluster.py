@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 
 import psutil
+import pytest
 
+import penstock
+from penstock.common.errors import SpecError
+from penstock.common.spec import functions
 from support.processes import as_yaml, until
 
 
@@ -92,3 +96,23 @@ def test_up_for_a_cluster_and_a_run_here_are_apart(machines, home):
     finally:
         assert machines.run("down", **environment).returncode == 0
     assert machines.service.nodes() == []
+
+
+def test_functions_are_imported_again_only_when_their_code_has_changed(machines, monkeypatch):
+    monkeypatch.chdir(machines.code)
+    asked: list[list[str]] = []
+    ask = functions._ask
+    monkeypatch.setattr(
+        functions, "_ask", lambda root, names, *rest, **more: asked.append(names) or ask(root, names, *rest, **more)
+    )  # fmt: skip
+    cluster = penstock.Cluster(machines.url)
+    one = {"jobs": [{"id": "a", "run": "flow:nap", "config": {"s": 0}}]}
+    for _ in range(3):
+        cluster.submit(one)
+    two = {"jobs": [*one["jobs"], {"id": "b", "run": "flow:total", "config": {"values": []}}]}
+    cluster.submit(two)
+    assert asked == [["flow:nap"], ["flow:total"]]
+    (machines.code / "flow.py").write_text("def nap(s): ...\n")
+    with pytest.raises(SpecError, match="has no function 'total'"):
+        cluster.submit(two)
+    assert asked[2:] == [["flow:nap", "flow:total"]]

@@ -106,6 +106,7 @@ def test_no_process_is_started_for_nothing(root: Path, monkeypatch: pytest.Monke
     assert resolve_functions(workflow, root) is workflow
     named = parse_workflow({"jobs": {"a": {"run": "none:f"}}})
     assert resolve_functions(named, root, check=False) is named
+    assert resolve_functions(named, root, known={"none:f"}) is named
 
 
 HANDLERS = """from penstock.common.handlers import handler, register_handler
