@@ -385,10 +385,17 @@ def _await_change(changes: Any, id_: str, deadline: float) -> None:
     left = min(_LOOK_S, deadline - time.monotonic())
     if left <= 0:
         raise WaitTimeout(f"execution {id_} has not ended yet; `penstock wait {id_}` waits on")
-    if changes.get_message(timeout=left) is not None:
-        until = time.monotonic() + _COALESCE_S
-        while (rest := until - time.monotonic()) > 0:
-            changes.get_message(timeout=rest)
+    message = changes.get_message(timeout=left)
+    if message is None:
+        return
+    until = time.monotonic() + _COALESCE_S
+    while not _tells_the_end(message) and (rest := until - time.monotonic()) > 0:
+        message = changes.get_message(timeout=rest)
+
+
+def _tells_the_end(message: dict[str, Any] | None) -> bool:
+    """The message is the status that the execution has now."""
+    return message is not None and message["data"].decode() in EXECUTION_TERMINAL
 
 
 def _server_ms(client: Any) -> int:
