@@ -50,10 +50,6 @@ class Expansion:
         self.template = job.template
         self._item = job.as_
         self._axes = [(axis.name, axis.values) for axis in job.parameters]
-        self._id_parts = [
-            [_OUTSIDE.sub("_", f"_{axis.name}_{as_text(value)}") for value in axis.values]
-            for axis in job.parameters
-        ]
         self._is_over = over is not None or job.over is not None
         self._items = over if over is not None else _literal_items(job.over)
         if self._items is not None and not isinstance(self._items, list):
@@ -100,10 +96,8 @@ class Expansion:
         """`<source>_<index>_<param>_<value>...`, of `[A-Za-z0-9_-]`, at most 128 characters."""
         plain = f"{self.source}_{index}"
         if not self._is_over:
-            digits = self._digits(index)
-            plain += "".join(
-                [parts[digit] for parts, digit in zip(self._id_parts, digits, strict=True)]
-            )
+            for name, value in self.parameters(index).items():
+                plain += _OUTSIDE.sub("_", f"_{name}_{as_text(value)}")
         if len(plain) <= LONGEST_ID:
             return plain
         tail = hashlib.blake2b(plain.encode(), digest_size=_DIGEST_BYTES).hexdigest()

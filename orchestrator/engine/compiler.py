@@ -34,15 +34,15 @@ def static_jobs(execution: str, workflow: Workflow) -> Iterator[NewJob]:
         yield NewJob(job.id, _upstreams(job), fields)
 
 
-def child_job(execution: str, workflow: Workflow, source: Job, child: Child) -> NewJob:
-    """One job of a fan-out; its place in it stands in RQ's `meta`."""
+def child_job(execution: str, source: Job, child: Child, tolerated: bool) -> NewJob:
+    """One job of a fan-out; its place in it stands in RQ's `meta`. `tolerated`: `tolerates_failures`."""
     assert source.template is not None
     fields = _work_fields(source.template, child.run, child.config, child.command)
     fields["group"] = source.id
     fields["description"] = child.name
     fields["meta"] = json.dumps(child.metadata)
     fields["dependency_ids"] = json.dumps([job_id(execution, source.id)])
-    fields.update(_failure_fields(source, tolerated=tolerates_failures(workflow, source.id)))
+    fields.update(_failure_fields(source, tolerated=tolerated))
     return NewJob(child.id, (), fields)
 
 

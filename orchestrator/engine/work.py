@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import redis
@@ -27,11 +29,27 @@ from ...common.state.store import CHUNK, STATIC, NewJob, Store
 from . import compiler
 
 log = logging.getLogger("penstock.orchestrator")
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
 #: children whose results are read in one round trip
 PAGE = 500
 #: jobs of a fan-out named in its result; beyond, its ids are read by page
 NAMED_JOBS = 1000
+#: executions whose workflow is kept, and fan-outs whose expansion is: a large one is worked on often
+KEPT = 16
+
+
+class FanOut:
+    """A fan-out's jobs, and its result (JSON), which is made when it is asked for first."""
+
+    def __init__(self, job: Job, over: Any = None):
+        self._job = job
+        self.expansion = Expansion(job, over)
+
+    @cached_property
+    def output(self) -> str:
+        return json.dumps(fan_out_output(self._job, self.expansion))
 
 
 class Engine:
@@ -42,6 +60,8 @@ class Engine:
         self._store = store
         self._window = window
         self._name = name
+        self._workflows: OrderedDict[str, Workflow] = OrderedDict()
+        self._fan_outs: OrderedDict[tuple[str, str], FanOut] = OrderedDict()
 
     def perform(self, item: str, go_on: Callable[[], None] = lambda: None) -> None:
         """Does one item to its end, or as far as it can be done now.
@@ -73,8 +93,12 @@ class Engine:
             self._store.fail_control(execution, "" if verb == "compile" else job, _as_json(error))
 
     def _workflow(self, execution: str) -> Workflow | None:
-        text = self._store.spec(execution)
-        return Workflow.from_json(text) if text else None
+        if execution not in self._workflows:
+            text = self._store.spec(execution)
+            if not text:
+                return None
+            _keep(self._workflows, execution, Workflow.from_json(text))
+        return self._workflows[execution]
 
     def _compile(self, execution: str, workflow: Workflow, go_on: Callable[[], None]) -> None:
         jobs = compiler.static_jobs(execution, workflow)
@@ -88,18 +112,22 @@ class Engine:
 
     # -- fan-out
 
-    def _expansion(self, execution: str, job: Job) -> Expansion:
-        return Expansion(job, read_over(self._store, execution, job))
+    def _fan_out(self, execution: str, job: Job) -> FanOut:
+        if job.over is not None:
+            return FanOut(job, read_over(self._store, execution, job))
+        place = (execution, job.id)
+        if place not in self._fan_outs:
+            _keep(self._fan_outs, place, FanOut(job))
+        return self._fan_outs[place]
 
     def _expand(
         self, execution: str, job: Job, workflow: Workflow, go_on: Callable[[], None]
     ) -> None:
         began = time.monotonic()
-        expansion = self._expansion(execution, job)
-        limit = job.max_parallel_jobs or 0
-        result = json.dumps(fan_out_output(job, expansion))
+        fan_out = self._fan_out(execution, job)
+        expansion, limit = fan_out.expansion, job.max_parallel_jobs or 0
         verdict, created, chunk, settled = self._store.open_group(
-            execution, job.id, len(expansion), limit, self._window, result
+            execution, job.id, len(expansion), limit, self._window, fan_out.output
         )
         if verdict != "OK":
             return
@@ -131,10 +159,11 @@ class Engine:
         start: int,
         stop: int,
     ) -> Iterator[NewJob]:
+        tolerated = compiler.tolerates_failures(workflow, job.id)
         for index in range(start, stop):
             child = expansion.child(index)
             log.debug("[FAN-OUT] [Job: %s] makes %s", job.id, child.id)
-            yield compiler.child_job(execution, workflow, job, child)
+            yield compiler.child_job(execution, job, child, tolerated)
 
     # -- fan-in
 
@@ -148,8 +177,8 @@ class Engine:
         log.info("[FAN-IN] [Job: %s] FANIN_START jobs=%d", job.id, total)
         children: Iterator[ChildOutcome] = iter(())
         if total:
-            expansion = self._expansion(execution, workflow.jobs[job.fan_out_job_id])
-            children = self._outcomes(execution, expansion, go_on)
+            fan_out = self._fan_out(execution, workflow.jobs[job.fan_out_job_id])
+            children = self._outcomes(execution, fan_out.expansion, go_on)
         if job.aggregation.strategy == "custom":
             self._hand_over(execution, job, job.aggregation, children, total)
         else:
@@ -251,6 +280,13 @@ def fan_out_output(job: Job, expansion: Expansion) -> dict[str, Any]:
         "parameter_count": expansion.parameter_count,
         "source_job_id": job.id,
     }
+
+
+def _keep(kept: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
+    """Notes what never changes, in place of what was noted longest ago."""
+    kept[key] = value
+    if len(kept) > KEPT:
+        kept.popitem(last=False)
 
 
 def _parts(item: str) -> tuple[str, str, str]:
