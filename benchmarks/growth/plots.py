@@ -45,7 +45,8 @@ def plot(results: dict[str, Any], file: Path) -> None:
             axis.plot(x, y, marker="o", markersize=4, label=label or None)
         if name in _LOGARITHMIC:
             axis.set_xscale("log")
-        axis.set_ylim(bottom=0)
+        highest = max(point[key] for point in results[name].values() for key, _ in lines)
+        axis.set_ylim(0, 1.1 * highest)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(x_label, fontsize=9)
         axis.set_ylabel(y_label, fontsize=9)

@@ -32,9 +32,10 @@ def plot(results: report.Results, file: Path) -> None:
         values = [value for _, value in bars]
         colours = [_COLOURS.get(label, "0.6") for label in labels]
         drawn = axis.barh(labels, values, color=colours)
-        axis.bar_label(drawn, [f"{value:,.3g}" for value in values], fontsize=8, padding=2)
+        axis.bar_label(drawn, [report.plain(value) for value in values], fontsize=8, padding=2)
         axis.set_title(title, fontsize=10)
-        axis.set_xscale("log")
+        if workload != "W5":  # all within one power of ten
+            axis.set_xscale("log")
         axis.margins(x=0.25)
         axis.tick_params(labelsize=8)
     figure.tight_layout()

@@ -107,8 +107,8 @@ class Goal:
         sign = "at least" if self.more else "at most"
         return [
             self.text,
-            f"{_plain(ours[1])} ({ours[0].partition('/')[2]})",
-            f"{_plain(theirs[1])} ({theirs[0]})",
+            f"{plain(ours[1])} ({ours[0].partition('/')[2]})",
+            f"{plain(theirs[1])} ({theirs[0]})",
             f"{ratio:.2f}",
             f"{sign} {self.bound:.2g}",
             "yes" if met else "**no**",
@@ -245,5 +245,6 @@ def _remarks(one: dict[str, Any]) -> Iterator[str]:
                     yield f"{name}, {word.replace('_', ' ')}: {figures[word]}"
 
 
-def _plain(value: float) -> str:
+def plain(value: float) -> str:
+    """Three digits that matter."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
