@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from chaos.checker import check
@@ -107,7 +108,7 @@ def _by_job(history: History, what: str) -> defaultdict[Key, list[Record]]:
 
 def _early(accepted: dict[str, dict[str, Record]], history: History) -> list[Key]:
     """Jobs that began before an upstream had run to its end, or before the run of it had ended
-    whose result stands."""
+    whose result stands. (A fan-out runs nothing itself; the jobs that it made do.)"""
     starts, ends, commits = (_by_job(history, what) for what in ("start", "end", "committed"))
     out = []
     for unit, jobs in accepted.items():
@@ -115,13 +116,19 @@ def _early(accepted: dict[str, dict[str, Record]], history: History) -> list[Key
             if not starts[unit, job]:
                 continue
             first = starts[unit, job][0]["at"]
-            for upstream in spec["upstreams"]:
+            for upstream in _that_run(spec["upstreams"], jobs):
                 done = {one["attempt"] for one in ends[unit, upstream] if one["at"] <= first}
                 results = commits[unit, upstream]
                 if not done or (results and results[-1]["attempt"] not in done):
                     out.append((unit, job))
                     break
     return out
+
+
+def _that_run(upstreams: list[str], jobs: dict[str, Record]) -> Iterator[str]:
+    for upstream in upstreams:
+        made = [name for name, spec in jobs.items() if spec["group"] == upstream]
+        yield from made or [upstream]
 
 
 def _recoveries(run: Run) -> list[float | None]:
