@@ -36,8 +36,9 @@ ValueT = TypeVar("ValueT")
 PAGE = 500
 #: jobs of a fan-out named in its result; beyond, its ids are read by page
 NAMED_JOBS = 1000
-#: executions whose workflow is kept, and fan-outs whose expansion is: a large one is worked on often
-KEPT = 16
+#: executions whose workflow is kept, and fan-outs whose expansion is: a large one is worked on often,
+#: and takes some 20 MiB at the limit of a specification
+KEPT = 4
 
 
 class FanOut:
