@@ -87,6 +87,22 @@ def test_a_big_job_passed_over_20_times_reserves_a_node(cluster):
     assert names(node.claim(1)) == ["big"]
 
 
+def test_what_was_held_back_is_taken_beside_the_big_job(cluster):
+    small = [new_job(f"s{i}", needs="cpus=1") for i in range(40)]
+    cluster.submit(new_job("ahead", needs="cpus=1"), new_job("big", needs="cpus=3"), *small)
+    node = cluster.node(slots=4, resources={"cpus": 4.0})
+    held = node.claim(4)
+    assert names(held) == ["ahead", "big"]
+    cluster.store.handback("n1", "n1inc", [one.token for one in reversed(held)])
+    (ahead, *others) = node.claim(2, free={"cpus": 2, "slots": 4})
+    while not cluster.events("node_reserved"):
+        node.advance(*map(done, others))
+        others = node.claim(1, free={"cpus": 2, "slots": 4})
+    node.advance(*map(done, others))
+    cluster.store.handback("n1", "n1inc", [ahead.token])
+    assert names(node.claim(4)) == ["big", "ahead"]
+
+
 def test_a_reservation_ends_after_a_minute(cluster):
     cluster.submit(new_job("first", needs="cpus=1"), new_job("big", needs="cpus=2"),
                    *(new_job(f"s{i}", needs="cpus=1") for i in range(40)))  # fmt: skip

@@ -6,8 +6,11 @@ local C = {}
 local LOOK_PAST, PASSES, RESERVE_MS, CLAIM_LIMIT = 32, 20, 60000, 256
 local PAYLOAD = { 'data', 'refs', 'timeout_s', 'retry', 'retries_left' }
 
+local function rewind(r) r.job, r.page, r.at, r.skipped = nil, {}, 1, 0 end
 local function reader(name)
-  return { name = name, key = K.queue(name), page = {}, at = 1, skipped = 0 }
+  local r = { name = name, key = K.queue(name) }
+  rewind(r)
+  return r
 end
 -- The entry under the reader's head, past those it skipped; nil at its end.
 local function peek(r)
@@ -181,7 +184,10 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
         if lanes > 0 and not held_back and A.within(N.charge(n, job.needs), free) then
           remove(r)
           claimed[#claimed + 1] = take(n, job, claim_id, free, false, #claimed)
-          if kept and job.id == kept.id then kept = nil end
+          if kept and job.id == kept.id then
+            kept = nil -- what stood before it and was held back may fit beside it
+            for _, other in ipairs(level.readers) do rewind(other) end
+          end
           lanes = lanes - 1
         elseif lanes > 0 then
           skip(r)
