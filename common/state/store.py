@@ -209,10 +209,13 @@ class Store:
         self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]
     ) -> str:
         """Adds one chunk of jobs; OK, DONE, AHEAD or CLOSED."""
-        args: list[Any] = [execution, stage, chunk, int(last)]
+        jobs = list(jobs)
+        common = _common_fields(jobs)
+        args: list[Any] = [execution, stage, chunk, int(last), 2 * len(common)]
+        args += [item for pair in common.items() for item in pair]
         for job in jobs:
-            args += [job.name, " ".join(job.upstreams), 2 * len(job.fields)]
-            args += [item for pair in job.fields.items() for item in pair]
+            own = [item for pair in job.fields.items() if pair[0] not in common for item in pair]
+            args += [job.name, " ".join(job.upstreams), len(own), *own]
         return self._text("execution_extend", *args)
 
     def control(self, execution: str, verb: str) -> str:
@@ -365,6 +368,15 @@ class Store:
 
     def _text(self, script: str, *args: Any) -> str:
         return as_text(self._call(script, *args))
+
+
+def _common_fields(jobs: Sequence[NewJob]) -> dict[str, str | int | float]:
+    """The fields that all these jobs have alike."""
+    common = dict(jobs[0].fields) if jobs else {}
+    for job in jobs:
+        for name in [name for name in common if job.fields.get(name) != common[name]]:
+            del common[name]
+    return common
 
 
 def _served(domains: Sequence[str]) -> str:

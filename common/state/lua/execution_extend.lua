@@ -1,9 +1,9 @@
 -- requires: flow
 -- Adds one chunk of jobs to an execution, once; those with nothing to wait for go on.
 -- ARGV  execution, stage (':static' or a fan-out's name), number of the chunk (from 0),
---       1 when it is the stage's last, then for each job: its name, the names it
---       waits for (`a b?`: b's outcome does not matter), the count of its fields and
---       the fields themselves
+--       1 when it is the stage's last, the count of what all its jobs have in common and
+--       that (pairs of fields), then for each job: its name, the names it waits for
+--       (`a b?`: b's outcome does not matter), the count of its own fields and these
 -- RETURNS OK | DONE (this chunk is there already) | AHEAD (an earlier one is missing)
 --       | CLOSED (the execution has ended or is gone)
 -- KEEPS  each chunk is applied at most once, in order; a job exists before any of
@@ -24,31 +24,54 @@ if x.status == 'pending' then
   event('execution_running', 'execution', x_id)
 end
 redis.call('HSETNX', K.execution(x_id), 'started_at', NOW_ISO)
-local made, at = {}, 5
+local common = { '', 'status', 'deferred', 'created_at', NOW_ISO }
+local fields = {}
+local is_common = { __index = fields }
+local own = 6 + tonumber(ARGV[5])
+for i = 6, own - 1 do common[i] = ARGV[i] end
+for i = 6, own - 1, 2 do fields[ARGV[i]] = ARGV[i + 1] end
+
+-- One job, not written yet: its hash as HSET takes it, and the table that decisions need.
+local function new_job(id, upstreams, from, to)
+  local row, its = { unpack(common) }, setmetatable({}, is_common)
+  row[1] = K.job(id)
+  if upstreams ~= '' then
+    row[#row + 1], row[#row + 2] = 'upstreams', upstreams
+  end
+  local at = #row
+  for i = from, to, 2 do
+    row[at + 1], row[at + 2] = ARGV[i], ARGV[i + 1]
+    its[ARGV[i]] = ARGV[i + 1]
+    at = at + 2
+  end
+  return J.new(id, row, its)
+end
+local made, names, at = {}, {}, own
 while at <= #ARGV do
   local name, upstreams, n = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local id = x_id .. '-' .. name
-  local open, failed = F.upstreams(x_id, name, upstreams)
-  redis.call('HSET', K.job(id), 'status', 'deferred', 'created_at', NOW_ISO, 'execution', x_id,
-    'job', name, 'upstreams', upstreams, 'waits', open,
-    unpack(ARGV, at + 3, at + 2 + n))
-  redis.call('RPUSH', K.jobs(x_id), name)
-  made[#made + 1] = { id, open, failed }
+  local job = new_job(x_id .. '-' .. name, upstreams, at + 3, at + 2 + n)
+  names[#names + 1] = name
+  made[#made + 1] = job
+  if upstreams ~= '' then -- others of this chunk may be among them
+    job.waits, job.failed = F.upstreams(x_id, name, upstreams)
+    J.write(job, 'waits', job.waits)
+  end
   at = at + 3 + n
 end
+if #names > 0 then redis.call('RPUSH', K.jobs(x_id), unpack(names)) end
 X.count(x, 'jobs', #made)
 if stage ~= ':static' then
   redis.call('HINCRBY', K.group(x_id, stage), 'created', #made)
 elseif last then
   redis.call('HSET', K.execution(x_id), 'compiled', 1)
 end
-for _, one in ipairs(made) do
-  local job = J.get(one[1])
-  if one[3] then
-    F.skip(job, one[3])
-  elseif one[2] == 0 then
+for _, job in ipairs(made) do
+  if job.failed then
+    F.skip(job, job.failed)
+  elseif job.waits == 0 and job.status == 'deferred' then
     G.ready(job)
   end
+  if job.unwritten then J.write(job) end
 end
 F.run()
 X.flush()

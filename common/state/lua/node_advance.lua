@@ -33,6 +33,11 @@ local function turn(claim) return tonumber(string.match(claim or '', '(%d+)$') o
 local late = known and turn(claim_id) < turn(n.claim)
 
 local verdicts, at, done, bad = {}, 8, 0, 0
+if settled > 0 then
+  local ids = {}
+  for i = 1, settled do ids[i] = ARGV[at + 10 * (i - 1)] end
+  N.read_leases(n, ids)
+end
 for i = 1, settled do
   local outcome = ARGV[at + 3]
   verdicts[i] = S.settle(n, ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], outcome, ARGV[at + 4],

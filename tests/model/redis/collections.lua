@@ -78,7 +78,16 @@ local function pop(key, at)
   drop_if_empty(key, one)
   return value
 end
-function C.LPOP(key) return pop(key, 1) end
+function C.LPOP(key, count)
+  if not count then return pop(key, 1) end
+  local out = {}
+  for _ = 1, tonumber(count) do
+    local value = pop(key, 1)
+    if not value then break end
+    out[#out + 1] = value
+  end
+  return #out > 0 and out
+end
 function C.RPOP(key) return pop(key) end
 function C.LLEN(key)
   local one = get(key, 'list')

@@ -47,7 +47,7 @@ local function encode(one)
 end
 local base = { string = string, table = table, math = math, tonumber = tonumber, tostring = tostring,
   type = type, pairs = pairs, ipairs = ipairs, next = next, select = select, unpack = unpack,
-  pcall = pcall, error = error, assert = assert, redis = { call = call, pcall = pcalled },
+  pcall = pcall, error = error, assert = assert, setmetatable = setmetatable, rawget = rawget, rawset = rawset, redis = { call = call, pcall = pcalled },
   cjson = { encode = encode } }
 function R.load(sha, body)
   R.scripts[sha] = R.compiled[sha]

@@ -4,19 +4,25 @@
 -- to LOOK_PAST a list; one passed over too often reserves a node.
 local C = {}
 local LOOK_PAST, PASSES, RESERVE_MS, CLAIM_LIMIT = 32, 20, 60000, 256
-local PAYLOAD = { 'data', 'refs', 'timeout_s', 'retry', 'retries_left' }
+local PAYLOAD = { 'data', 'refs', 'timeout_s', 'timeout', 'retry', 'retries_left', 'retries', 'reserved_by' }
 
 local function rewind(r) r.job, r.page, r.at, r.skipped = nil, {}, 1, 0 end
 local function reader(name)
-  local r = { name = name, key = K.queue(name) }
+  local r = { name = name, key = K.queue(name), taken = 0 }
   rewind(r)
   return r
+end
+-- Those at its head that were taken leave the list in one command.
+local function take_heads(r)
+  if r.taken > 0 then redis.call('LPOP', r.key, r.taken) end
+  r.taken = 0
 end
 -- The entry under the reader's head, past those it skipped; nil at its end.
 local function peek(r)
   if r.job then return r.job end
   if r.skipped >= LOOK_PAST then return nil end
   if not r.page[r.at] then
+    take_heads(r)
     r.page, r.at = redis.call('LRANGE', r.key, r.skipped, r.skipped + 63), 1
   end
   local id = r.page[r.at]
@@ -26,8 +32,7 @@ local function peek(r)
 end
 local function skip(r) r.job, r.at, r.skipped = nil, r.at + 1, r.skipped + 1 end
 local function remove(r)
-  local id = r.job.id
-  if r.skipped == 0 then redis.call('LPOP', r.key) else redis.call('LREM', r.key, 1, id) end
+  if r.skipped == 0 then r.taken = r.taken + 1 else redis.call('LREM', r.key, 1, r.job.id) end
   r.job, r.at = nil, r.at + 1
 end
 
@@ -74,7 +79,6 @@ local function reservation(n)
   n.reserved = nil
 end
 local function clear_reservation(job)
-  if not job.reserved_by then return end
   local n = reserving_node(job)
   redis.call('HDEL', job.key, 'reserved_by')
   if not n then return end
@@ -88,34 +92,41 @@ local function park(job)
   event('job_parked', 'execution', job.execution, 'job', job.job)
 end
 
--- One job's way to the daemon: the fields of `Claimed`, in its order.
-function C.payload(job, rider)
-  local x, p = X.get(job.execution), redis.call('HMGET', job.key, unpack(PAYLOAD))
+-- One job's way to the daemon: the fields of `Claimed`, in its order; `p` are its PAYLOAD.
+local function payload(job, rider, p)
+  local x = X.get(job.execution)
   return { job.id, job.attempt, job.claim, job.execution, job.job, job.run, x.root, x.digest, p[1] or '',
-    p[2] or '', p[3] or '0', job.needs, job.priority, job.origin, p[4] or '', tonumber(p[5] or 0),
-    rider and 1 or 0 }
+    p[2] or '', p[3] or p[4] or '0', job.needs, job.priority, job.origin, p[5] or '',
+    tonumber(p[6] or p[7] or 0), rider and 1 or 0 }
 end
+function C.payload(job, rider) return payload(job, rider, redis.call('HMGET', job.key, unpack(PAYLOAD))) end
 
-local function take(n, job, claim_id, free, rider, batch)
-  local charge = rider and {} or N.charge(n, job.needs)
-  local x, kept = X.get(job.execution), reservation(n)
-  clear_reservation(job)
+-- A rider takes nothing of the node: its slot's place is taken already.
+local RIDES = {}
+local function take(n, job, claim_id, free, rider)
+  local charge, text = RIDES, ''
+  if not rider then charge, text = N.charge(n, job.needs) end
+  local kept, p = reservation(n), redis.call('HMGET', job.key, unpack(PAYLOAD))
+  if p[8] then clear_reservation(job) end
   job.attempt, job.claim, job.status = job.attempt + 1, claim_id, 'started'
   job.worker_name = n.id
   redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt, 'claim', claim_id,
     'worker_name', n.id, 'started_at', NOW_ISO)
-  redis.call('HSET', K.node_leases(n.id), job.id,
-    job.attempt .. ' ' .. claim_id .. ' ' .. NOW_MS .. ' ' .. A.format(charge))
-  redis.call('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
-  event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt,
-    'node', n.id, 'class', job.class, 'priority', job.priority, 'needs', job.needs,
-    'free', A.format(free), 'batch', batch, 'rider', rider and 1 or 0,
-    'reservation', kept and kept.id or '')
-  A.add(n.used, charge, 1)
-  A.add(free, charge, -1)
-  n.dirty = true
-  X.count(x, 'running', 1)
-  return C.payload(job, rider)
+  do_later('HSET', K.node_leases(n.id), job.id,
+    job.attempt .. ' ' .. claim_id .. ' ' .. NOW_MS .. ' ' .. text)
+  do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
+  if rider then
+    event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'node', n.id,
+      'rider', 1)
+  else
+    event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'node', n.id,
+      'priority', job.priority, 'needs', job.needs, 'free', A.format(free), 'reservation', kept and kept.id or '')
+    A.add(n.used, charge, 1)
+    A.add(free, charge, -1)
+    n.dirty = true
+  end
+  X.count(X.get(job.execution), 'running', 1)
+  return payload(job, rider, p)
 end
 
 -- Queues this node may serve, in groups of one priority, highest first.
@@ -183,7 +194,7 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
         local held_back = kept and job.id ~= kept.id and level.priority <= kept.priority
         if lanes > 0 and not held_back and A.within(N.charge(n, job.needs), free) then
           remove(r)
-          claimed[#claimed + 1] = take(n, job, claim_id, free, false, #claimed)
+          claimed[#claimed + 1] = take(n, job, claim_id, free, false)
           if kept and job.id == kept.id then
             kept = nil -- what stood before it and was held back may fit beside it
             for _, other in ipairs(level.readers) do rewind(other) end
@@ -199,7 +210,7 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
           if wanted <= 0 then break end
           ahead[key] = wanted - 1
           remove(r)
-          claimed[#claimed + 1] = take(n, job, claim_id, free, true, #claimed)
+          claimed[#claimed + 1] = take(n, job, claim_id, free, true)
         end
       end
     end
@@ -209,7 +220,8 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
     if #claimed > one.after then pass_over(one.job, n) end
   end
   for _, r in ipairs(served) do
-    if redis.call('LLEN', r.key) == 0 then redis.call('ZREM', K.ready(), r.name) end
+    take_heads(r)
+    if redis.call('LLEN', r.key) == 0 then Q.unlist(r.name) end
   end
   return claimed
 end

@@ -1,4 +1,4 @@
--- requires: keys now iso event agenda
+-- requires: keys now iso event agenda later
 -- Executions touched by this script: read once, counted in memory, written and
 -- checked for their end once, by X.flush() as the script's last step.
 local X = { cache = {} }
@@ -36,6 +36,7 @@ local function try_end(x)
   post_agenda(x.domain, 'expire ' .. x.id)
 end
 function X.flush()
+  write_later()
   for id, x in pairs(X.cache) do
     if x.changed and x.status == nil then -- it is gone, and counting would leave a part of it behind
       x.deltas, x.changed = {}, false

@@ -14,7 +14,7 @@ local function register_end(job, x, status)
   if not job.origin then return end
   local registry = status == 'finished' and K.finished(job.origin)
     or status ~= 'canceled' and K.failed(job.origin)
-  if registry then redis.call('ZADD', registry, expiry_s(x), job.id) end
+  if registry then do_later('ZADD', registry, expiry_s(x), job.id) end
 end
 
 local group_child_ended -- below: a fan-out ends by `finish` as well
@@ -53,6 +53,7 @@ local function check_later(x_id, name)
 end
 local function group_check(x_id, name)
   asked_for[x_id .. ' ' .. name] = nil
+  write_later()
   local v = redis.call('HMGET', K.group(x_id, name), 'total', 'created', 'settled', 'bad', 'window')
   local total, created, settled = tonumber(v[1]), tonumber(v[2] or 0), tonumber(v[3] or 0)
   local source = J.get(x_id .. '-' .. name)
@@ -73,10 +74,10 @@ end
 
 group_child_ended = function(job, status)
   local key = K.group(job.execution, job.group)
-  redis.call('HINCRBY', key, 'settled', 1)
+  count_later(key, 'settled', 1)
   if status ~= 'finished' then
-    redis.call('HINCRBY', key, 'unfinished', 1)
-    if job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', 1) end
+    count_later(key, 'unfinished', 1)
+    if job.on_failure ~= 'continue' then count_later(key, 'bad', 1) end
   end
   check_later(job.execution, job.group)
 end
@@ -357,6 +358,7 @@ end
 -- Runs the steps; what is over, or comes back half done, goes to the outbox: behind
 -- what is there, or before it when it came from there.
 function F.run(from_outbox)
+  write_later()
   local rests = {}
   while F.head <= #F.steps do
     local step = F.steps[F.head]

@@ -3,8 +3,10 @@
 -- 2026-11-22T10:53:00.123000Z.
 -- Days to a civil date: Howard Hinnant, "chrono-compatible low-level date
 -- algorithms", civil_from_days.
+local iso_seconds, iso_text -- the last second that was written, and its text
 local function iso(ms, us)
   local seconds = math.floor(ms / 1000)
+  if seconds == iso_seconds then return string.format('%s%03d%03dZ', iso_text, ms % 1000, us or 0) end
   local days, rest = math.floor(seconds / 86400), seconds % 86400
   local z = days + 719468
   local era = math.floor(z / 146097)
@@ -16,7 +18,9 @@ local function iso(ms, us)
   local day = doy - math.floor((153 * mp + 2) / 5) + 1
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d%03dZ', year, month, day,
-    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, ms % 1000, us or 0)
+  iso_seconds = seconds
+  iso_text = string.format('%04d-%02d-%02dT%02d:%02d:%02d.', year, month, day,
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
+  return iso(ms, us)
 end
 local NOW_ISO = iso(NOW_MS)

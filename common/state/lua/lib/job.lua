@@ -1,20 +1,79 @@
 -- requires: keys
--- A job's hash as a table, the fields that decisions need; nil when it is gone.
+-- A job's hash as a table: the fields that most decisions need are read at once, the
+-- others when one of them is asked for. Its execution and name are in its id, its class
+-- and priority in its queue's name.
 local J = {}
-local JOB_FIELDS = { 'status', 'execution', 'job', 'kind', 'class', 'priority', 'origin', 'needs',
-  'dependents', 'group', 'gate', 'on_failure', 'tolerated', 'attempt', 'claim', 'worker_name',
-  'retries_left', 'crashes', 'losses', 'run', 'enqueued_at', 'passed', 'reserved_by',
-  'waits', 'unmet' }
-local JOB_NUMBERS = { priority = 5, attempt = 0, retries_left = 0, crashes = 0, losses = 0, passed = 0,
-  waits = 0 }
+local FIELDS = { 'status', 'origin', 'needs', 'attempt', 'claim', 'group', 'gate', 'dependents', 'kind',
+  'run', 'enqueued_at', 'waits', 'reason' }
+local OTHERS = { 'on_failure', 'tolerated', 'worker_name', 'retries_left', 'retries', 'crashes', 'losses',
+  'passed', 'reserved_by', 'unmet' }
+local NUMBERS = { retries = true, crashes = true, losses = true, passed = true }
+local classes, is_other = {}, {}
+for _, name in ipairs(OTHERS) do is_other[name] = true end
+
+local function class_of(origin)
+  if not origin then return {} end
+  if not classes[origin] then
+    local class, priority = string.match(origin, '^(.*)%.p(%d+)$')
+    classes[origin] = { class = class, priority = tonumber(priority) }
+  end
+  return classes[origin]
+end
+local function read_others(job)
+  local values = redis.call('HMGET', job.key, unpack(OTHERS))
+  for i, name in ipairs(OTHERS) do
+    local value = values[i] or nil
+    if NUMBERS[name] then value = tonumber(value or 0) end
+    if rawget(job, name) == nil then rawset(job, name, value) end
+  end
+  job.retries_left = tonumber(job.retries_left or job.retries) -- those that are left, once one was made
+end
+local lazy = { __index = function(job, name)
+  if name == 'class' or name == 'priority' then return class_of(job.origin)[name] end
+  if not is_other[name] or rawget(job, 'all_read') then return nil end
+  rawset(job, 'all_read', true)
+  read_others(job)
+  return rawget(job, name)
+end }
+-- `v` are the values of FIELDS.
+local function make(id, v)
+  local execution, name = string.match(id, '^([^-]*)-(.*)$')
+  return setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = v[1],
+    origin = v[2] or nil, needs = v[3] or '', attempt = tonumber(v[4] or 0), claim = v[5] or nil,
+    group = v[6] or nil, gate = v[7] or nil, dependents = v[8] or nil, kind = v[9] or 'run',
+    run = v[10] or nil, enqueued_at = v[11] or nil, waits = tonumber(v[12] or 0), reason = v[13] or nil },
+    lazy)
+end
+-- nil when it is gone.
 function J.get(id)
-  local values = redis.call('HMGET', K.job(id), unpack(JOB_FIELDS))
-  if not values[1] then return nil end
-  local job = { id = id, key = K.job(id) }
-  for i, name in ipairs(JOB_FIELDS) do job[name] = values[i] or nil end
-  for name, default in pairs(JOB_NUMBERS) do job[name] = tonumber(job[name] or default) end
-  job.needs = job.needs or ''
+  local values = redis.call('HMGET', K.job(id), unpack(FIELDS))
+  return values[1] and make(id, values) or nil
+end
+-- One that is not in Redis yet: `row` is its key and its fields, as HSET takes them, with
+-- its status first. It is written with the first change of its status, or by J.write.
+function J.new(id, row, fields)
+  local v = {}
+  for i, name in ipairs(FIELDS) do v[i] = fields[name] end
+  v[1] = row[3]
+  local job = make(id, v)
+  job.unwritten = row
   return job
+end
+-- Writes fields; of a new job all of them.
+function J.write(job, ...)
+  local row = rawget(job, 'unwritten')
+  if not row then return redis.call('HSET', job.key, ...) end
+  job.unwritten = nil
+  local at, more = #row, { ... }
+  for i = 1, #more, 2 do
+    if more[i] == 'status' then
+      row[3] = more[i + 1]
+    else
+      row[at + 1], row[at + 2] = more[i], more[i + 1]
+      at = at + 2
+    end
+  end
+  redis.call('HSET', unpack(row))
 end
 function J.holds(job, attempt, claim)
   return job and job.status == 'started' and job.attempt == attempt and job.claim == claim

@@ -1,4 +1,4 @@
--- requires: keys now amounts
+-- requires: keys now amounts later
 -- Nodes as this script sees them, read once each. `used` counts what leases
 -- took, slots among it; it is recomputed from the leases at each beat.
 local N = { cache = {} }
@@ -7,7 +7,7 @@ function N.get(id)
   if n ~= nil then return n end
   local v = redis.call('HMGET', K.node(id), 'incarnation', 'capabilities', 'resources', 'used',
     'timeout_ms', 'share', 'reserved', 'claim', 'verdicts', 'state', 'hostname', 'drain')
-  n = { id = id, incarnation = v[1] or nil, tags = {}, total = A.parse(v[3]), used = A.parse(v[4]),
+  n = { id = id, incarnation = v[1] or nil, tags = {}, charges = {}, leases = {}, total = A.parse(v[3]), used = A.parse(v[4]),
     timeout_ms = tonumber(v[5] or redis.call('HGET', K.maintenance(), 'timeout_ms') or 3000), share = tonumber(v[6] or 1), reserved = v[7] or nil,
     claim = v[8] or nil, verdicts = v[9] or '', state = v[10] or '', hostname = v[11] or '',
     drain = v[12] }
@@ -27,12 +27,17 @@ function N.has_tags(n, class)
   end
   return true
 end
--- What a job takes of a node: a slot, and its share of the cpus when it names none.
+-- What a job takes of a node: a slot, and its share of the cpus when it names none. And as text.
 function N.charge(n, needs)
-  local charge = A.parse(needs)
-  charge.cpus = charge.cpus or n.share
-  charge.slots = 1
-  return charge
+  local known = n.charges[needs]
+  if not known then
+    local charge = A.parse(needs)
+    charge.cpus = charge.cpus or n.share
+    charge.slots = 1
+    known = { charge, A.format(charge) }
+    n.charges[needs] = known
+  end
+  return known[1], known[2]
 end
 function N.free(n)
   local free = {}
@@ -45,6 +50,7 @@ end
 function N.save_used(n) redis.call('HSET', K.node(n.id), 'used', A.format(n.used)) end
 -- What its leases take, counted anew.
 function N.recount(n)
+  write_later()
   local leases = redis.call('HGETALL', K.node_leases(n.id))
   n.used = {}
   for i = 2, #leases, 2 do
@@ -52,14 +58,21 @@ function N.recount(n)
   end
   N.save_used(n)
 end
+-- Reads many leases at once, for `drop_lease`.
+function N.read_leases(n, ids)
+  local leases = redis.call('HMGET', K.node_leases(n.id), unpack(ids))
+  for i, id in ipairs(ids) do n.leases[id] = leases[i] end
+end
 -- Ends the lease of this token, and gives back what it took. (A claim alone does not tell:
 -- one that comes again when the node was forgotten meanwhile gives out a further attempt.)
 function N.drop_lease(n, job_id, attempt, claim)
-  local lease = redis.call('HGET', K.node_leases(n.id), job_id)
+  local lease = n.leases[job_id]
+  if lease == nil then lease = redis.call('HGET', K.node_leases(n.id), job_id) end
   if not lease then return end
   local lent, held_by, needs = string.match(lease, '^(%d+) (%S+) %d+ ?(.*)$')
   if tonumber(lent) ~= attempt or held_by ~= claim then return end
-  redis.call('HDEL', K.node_leases(n.id), job_id)
+  n.leases[job_id] = false
+  do_later('HDEL', K.node_leases(n.id), job_id)
   A.add(n.used, A.parse(needs), -1)
   n.dirty = true
 end

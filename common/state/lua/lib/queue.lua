@@ -1,7 +1,7 @@
 -- requires: keys now iso event job nodes execution
 -- Queue lists: entering them, waking a node for them, parking what no live
 -- node could ever run.
-local Q = { stamps = 0 }
+local Q = { stamps = 0, listed = {} } -- listed: queues that this script has put on the list of those
 local idle_ids
 -- The time at which a job enters its list; jobs of one script keep their order.
 local function stamp()
@@ -29,6 +29,11 @@ function Q.wake_again(id)
   redis.call('LPUSH', K.node_inbox(id), 'wake')
   redis.call('EXPIRE', K.node_inbox(id), 60)
 end
+-- A queue that holds nothing is on no list.
+function Q.unlist(name)
+  Q.listed[name] = nil
+  redis.call('ZREM', K.ready(), name)
+end
 -- Takes a job aside that no live node could run; it comes back when one could. Its
 -- places pass to others (`on_parked`, in gates.lua).
 function Q.park_unmet(job)
@@ -48,10 +53,13 @@ function Q.enqueue(job, front)
   X.touch(X.get(job.execution))
   local enqueued_at = front and job.enqueued_at or stamp()
   redis.call(front and 'LPUSH' or 'RPUSH', K.queue(job.origin), job.id)
-  redis.call('HSET', job.key, 'status', 'queued', 'enqueued_at', enqueued_at)
-  redis.call('HDEL', job.key, 'reason', 'unmet')
-  redis.call('ZADD', K.ready(), job.priority, job.origin)
-  redis.call('SADD', K.queues(), K.queue(job.origin))
+  if job.reason then redis.call('HDEL', job.key, 'reason', 'unmet') end
+  J.write(job, 'status', 'queued', 'enqueued_at', enqueued_at)
+  if not Q.listed[job.origin] then
+    Q.listed[job.origin] = true
+    redis.call('ZADD', K.ready(), job.priority, job.origin)
+    redis.call('SADD', K.queues(), K.queue(job.origin))
+  end
   event('job_queued', 'execution', job.execution, 'job', job.job, 'queue', job.origin,
     'attempt', job.attempt)
   job.status = 'queued'

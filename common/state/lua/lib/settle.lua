@@ -37,6 +37,7 @@ end
 -- Splits a node's leases into jobs to move, the one that waited least first, so that
 -- putting each at its list's head restores their order; and ids whose token is void.
 function S.leased(node_id)
+  write_later()
   local jobs, void = {}, {}
   local leases = redis.call('HGETALL', K.node_leases(node_id))
   for i = 1, #leases, 2 do
@@ -105,13 +106,15 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
     S.lost(job, 'crashes', CFG.max_crashes, error, started_at)
     return 'OK'
   end
-  if job.origin then redis.call('ZREM', K.wip(job.origin), id .. ':' .. claim) end
-  redis.call('HSET', job.key, 'started_at', started_at, 'ended_at', NOW_ISO)
-  if outcome ~= 'finished' then H.record(job, outcome, started_at, error) end
+  if job.origin then do_later('ZREM', K.wip(job.origin), id .. ':' .. claim) end
   if outcome == 'finished' then
-    redis.call('HDEL', job.key, 'error')
-    F.finish(job, 'finished', 'result', result, 'metrics', metrics)
-  elseif outcome == 'stopped' then
+    if attempt > 1 then redis.call('HDEL', job.key, 'error') end
+    F.finish(job, 'finished', 'started_at', started_at, 'result', result, 'metrics', metrics)
+    return 'OK'
+  end
+  redis.call('HSET', job.key, 'started_at', started_at, 'ended_at', NOW_ISO)
+  H.record(job, outcome, started_at, error)
+  if outcome == 'stopped' then
     F.finish(job, 'stopped', 'error', error)
   elseif retry_ms >= 0 and job.retries_left > 0 then
     retry(job, retry_ms, error)

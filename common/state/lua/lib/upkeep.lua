@@ -102,7 +102,7 @@ local function look_at_heads()
     while F.touched < STEP_LIMIT do
       local id = redis.call('LINDEX', K.queue(name), 0)
       if not id then
-        redis.call('ZREM', K.ready(), name)
+        Q.unlist(name)
         break
       end
       local job = J.get(id)

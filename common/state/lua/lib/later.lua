@@ -1,0 +1,30 @@
+-- Members that one command can add to a key, or take out of it, for many jobs, and counts of
+-- hashes: collected, and written by `write_later` before the same script reads them, and at its end.
+local later, counts = {}, {}
+local function do_later(command, key, a, b)
+  local word = command .. key
+  local one = later[word]
+  if not one then
+    one = { command, key }
+    later[word] = one
+  end
+  one[#one + 1] = a
+  one[#one + 1] = b
+end
+local function count_later(key, field, by)
+  local fields = counts[key] or {}
+  counts[key] = fields
+  fields[field] = (fields[field] or 0) + by
+end
+local function write_later()
+  for word, one in pairs(later) do
+    later[word] = nil
+    redis.call(unpack(one))
+  end
+  for key, fields in pairs(counts) do
+    counts[key] = nil
+    for field, by in pairs(fields) do
+      if by ~= 0 then redis.call('HINCRBY', key, field, by) end
+    end
+  end
+end
