@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 _REQUIRES = re.compile(r"^-- requires:(.*)$", re.MULTILINE)
+#: one key in lib/keys.lua
+_KEY = re.compile(r"^  (\w+) = function\(.*\) return .* end,\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Scripts(Mapping[str, Script]):
         main = _read(f"{name}.lua")
         self._collect(main, seen, parts)
         prelude = f"local RQ, PS = {_lua_string(keys.RQ)}, {_lua_string(keys.PENSTOCK)}"
-        return "\n".join([prelude, self._limits.as_lua(), *parts, main])
+        return _nested(_with_used_keys([f"{prelude}\n{self._limits.as_lua()}", *parts, main]))
 
     def _collect(self, text: str, seen: set[str], parts: list[str]) -> None:
         for needed in _required(text):
@@ -159,6 +161,22 @@ def _read(path: str) -> str:
 def _required(text: str) -> list[str]:
     found = _REQUIRES.search(text)
     return found.group(1).split() if found else []
+
+
+def _with_used_keys(parts: list[str]) -> list[str]:
+    """Without the keys that no part names: every call of a script makes its functions anew."""
+    used = set(re.findall(r"\bK\.(\w+)\(", "\n".join(parts)))
+    return [_KEY.sub(lambda key: key[0] if key[1] in used else "", part) for part in parts]
+
+
+def _nested(parts: list[str]) -> str:
+    """The parts, each within a function that the one before it calls.
+
+    To make a function that uses a local of the same level Lua 5.1 looks for it among all such locals
+    that functions use (`luaF_findupval`); one of a level further out is at hand.
+    """
+    heads = [f"{part}\nreturn (function()\n" for part in parts[:-1]]
+    return "".join([*heads, parts[-1], *["\nend)()" for _ in heads]])
 
 
 def _lua_string(text: str) -> str:

@@ -327,8 +327,8 @@ def test_a_fan_out_that_is_given_up_half_way_ends(cluster):
 def test_a_claim_amid_a_cancel_leaves_the_ends_to_it(cluster):
     """It met `a6` in its list, ended it, and left what is to be told of that behind the retry, which
     then canceled `d` anew. (With scripts that may touch three jobs, so that few are enough.)"""
-    flow = (Path(__file__).parents[2] / "common/state/lua/lib/flow.lua").read_text()
-    parts = {"now": SHIFTED_NOW, "flow": flow.replace("STEP_LIMIT = 400", "STEP_LIMIT = 3")}
+    finish = (Path(__file__).parents[2] / "common/state/lua/lib/finish.lua").read_text()
+    parts = {"now": SHIFTED_NOW, "finish": finish.replace("STEP_LIMIT = 400", "STEP_LIMIT = 3")}
     cluster.store = Store(cluster.client, scripts=Scripts(replace=parts))
     jobs = [new_job(f"a{i}", dependents="d" if i == 6 else "") for i in range(7)]
     cluster.submit(*jobs, new_job("d", ("a6",)))

@@ -100,6 +100,6 @@ def test_the_upkeep_says_when_a_time_out_will_have_passed(cluster):
     two.beat()
     cluster.pass_time(0.3)
     two.beat()  # does the upkeep, a little early
-    cluster.pass_time(0.7)
+    cluster.pass_time(0.71)  # each of these steps is cut to whole milliseconds
     cluster.store.upkeep()
     assert cluster.statuses("a") == ["queued"]

@@ -29,13 +29,13 @@ from .scripted import (
     done,
 )
 
-FLOW = Path(__file__).parents[2] / "common/state/lua/lib/flow.lua"
+FINISH = Path(__file__).parents[2] / "common/state/lua/lib/finish.lua"
 
 
 def scripts(step_limit: int, now: str = SHIFTED_NOW) -> Scripts:
     """The scripts, with a clock for tests and so many jobs touched at most."""
-    flow = FLOW.read_text().replace("STEP_LIMIT = 400", f"STEP_LIMIT = {step_limit}")
-    return Scripts(replace={"now": now, "flow": flow})
+    finish = FINISH.read_text().replace("STEP_LIMIT = 400", f"STEP_LIMIT = {step_limit}")
+    return Scripts(replace={"now": now, "finish": finish})
 
 
 class History:

@@ -7,8 +7,8 @@ local LOOK_PAST, PASSES, RESERVE_MS, CLAIM_LIMIT = 32, 20, 60000, 256
 local PAYLOAD = { 'data', 'refs', 'timeout_s', 'timeout', 'retry', 'retries_left', 'retries', 'reserved_by' }
 
 local function rewind(r) r.job, r.page, r.at, r.skipped = nil, {}, 1, 0 end
-local function reader(name)
-  local r = { name = name, key = K.queue(name), taken = 0 }
+local function reader(name, page_size)
+  local r = { name = name, key = K.queue(name), taken = 0, page_size = page_size }
   rewind(r)
   return r
 end
@@ -23,7 +23,8 @@ local function peek(r)
   if r.skipped >= LOOK_PAST then return nil end
   if not r.page[r.at] then
     take_heads(r)
-    r.page, r.at = redis.call('LRANGE', r.key, r.skipped, r.skipped + 63), 1
+    r.page, r.at = redis.call('LRANGE', r.key, r.skipped, r.skipped + r.page_size - 1), 1
+    r.page_size = 64
   end
   local id = r.page[r.at]
   if not id then return nil end
@@ -130,7 +131,7 @@ local function take(n, job, claim_id, free, rider)
 end
 
 -- Queues this node may serve, in groups of one priority, highest first.
-local function levels(n)
+local function levels(n, page_size)
   local paused = {}
   for _, name in ipairs(redis.call('SMEMBERS', K.paused())) do paused[name] = true end
   local entries, out = redis.call('ZREVRANGE', K.ready(), 0, -1, 'WITHSCORES'), {}
@@ -142,7 +143,7 @@ local function levels(n)
         last = { priority = priority, readers = {} }
         out[#out + 1] = last
       end
-      last.readers[#last.readers + 1] = reader(name)
+      last.readers[#last.readers + 1] = reader(name, page_size)
     end
   end
   return out
@@ -180,13 +181,19 @@ local function dismiss(r, n)
   end
 end
 
+local function riders_in(ahead)
+  local count = 0
+  for _, riders in pairs(ahead) do count = count + riders end
+  return count
+end
 -- Claims up to `lanes` jobs that fit `free`, then riders for functions known to
 -- be short (`ahead`), while the order of the lists allows.
 function C.claim(n, claim_id, lanes, free, ahead, other_idle)
   local claimed, served, passed, kept = {}, {}, {}, reservation(n)
-  for _, level in ipairs(levels(n)) do
+  local wanted = lanes + riders_in(ahead)
+  for _, level in ipairs(levels(n, math.min(wanted + 1, 64))) do
     for _, r in ipairs(level.readers) do served[#served + 1] = r end
-    while #claimed < CLAIM_LIMIT and F.touched < STEP_LIMIT do
+    while #claimed < math.min(wanted, CLAIM_LIMIT) and F.touched < STEP_LIMIT do
       local r = oldest(level)
       if not r then break end
       local job = r.job
@@ -206,15 +213,15 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
         else
           local x = X.get(job.execution)
           local key = x.root .. '|' .. x.digest .. '|' .. (job.run or '')
-          local wanted = not kept and not other_idle and job.needs == '' and ahead[key] or 0
-          if wanted <= 0 then break end
-          ahead[key] = wanted - 1
+          local riders = not kept and not other_idle and job.needs == '' and ahead[key] or 0
+          if riders <= 0 then break end
+          ahead[key] = riders - 1
           remove(r)
           claimed[#claimed + 1] = take(n, job, claim_id, free, true)
         end
       end
     end
-    if lanes <= 0 and oldest(level) then break end
+    if #claimed >= wanted or lanes <= 0 and oldest(level) then break end
   end
   for _, one in ipairs(passed) do
     if #claimed > one.after then pass_over(one.job, n) end

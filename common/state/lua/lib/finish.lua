@@ -1,0 +1,182 @@
+-- requires: gates
+-- What follows from a job's end: dependents, fan-outs, skipped branches. Work is a list
+-- of steps (flow.lua runs them); a script touches at most STEP_LIMIT jobs.
+local F = { steps = {}, head = 1, touched = 0 }
+local STEP_LIMIT = 400
+local JOB_ENDED = { finished = true, failed = true, stopped = true, canceled = true }
+
+function F.push(...) F.steps[#F.steps + 1] = { ... } end
+
+local function expiry_s(x) return math.floor(NOW_MS / 1000) + x.ttl_s end
+
+local function register_end(job, x, status)
+  if not job.origin then return end
+  local registry = status == 'finished' and K.finished(job.origin)
+    or status ~= 'canceled' and K.failed(job.origin)
+  if registry then do_later('ZADD', registry, expiry_s(x), job.id) end
+end
+
+local group_child_ended -- below: a fan-out ends by `finish` as well
+
+-- The one place where a job reaches a terminal state. `...` are further fields.
+function F.finish(job, status, ...)
+  local x = X.get(job.execution)
+  redis.call('HSET', job.key, 'status', status, 'ended_at', NOW_ISO, ...)
+  register_end(job, x, status)
+  X.count(x, status, 1)
+  if job.status == 'started' then X.count(x, 'running', -1) end
+  job.status = status
+  local ok = status == 'finished' or job.on_failure == 'continue'
+  local fault = not ok and status ~= 'canceled' and job.tolerated ~= '1'
+  if fault then X.count(x, 'faults', 1) end
+  event('job_' .. status, 'execution', job.execution, 'job', job.job, 'attempt', job.attempt)
+  G.release(job)
+  if job.group then group_child_ended(job, status) end
+  if job.dependents and job.dependents ~= '' then
+    F.push('fan', job.execution, job.job, 1, ok and 1 or 0)
+  end
+  if fault and x.policy == 'fail_fast' and not x.closing then
+    F.close(x, 'failed')
+    F.push('cancel', x.id, 0, 'fail_fast')
+  end
+end
+
+-- A fan-out is done when all its children were made and all have ended. Of the children that end
+-- in one script the first asks for this, and the answer holds for all.
+local asked_for = {}
+local function check_later(x_id, name)
+  local group = x_id .. ' ' .. name
+  if asked_for[group] then return end
+  asked_for[group] = true
+  F.push('group', x_id, name)
+end
+local function group_check(x_id, name)
+  asked_for[x_id .. ' ' .. name] = nil
+  write_later()
+  local v = redis.call('HMGET', K.group(x_id, name), 'total', 'created', 'settled', 'bad', 'window')
+  local total, created, settled = tonumber(v[1]), tonumber(v[2] or 0), tonumber(v[3] or 0)
+  local source = J.get(x_id .. '-' .. name)
+  if not total or not source or source.status ~= 'started' then return end
+  if settled >= total then
+    local bad = tonumber(v[4] or 0)
+    if bad == 0 or source.tolerated == '1' then
+      F.finish(source, 'finished')
+    else
+      F.finish(source, 'failed', 'error', cjson.encode({ type = 'ChildrenFailed',
+        message = bad .. ' of ' .. total .. ' jobs of ' .. name .. ' failed', traceback = '' }))
+    end
+  elseif created > 0 and created < total and created - settled <= math.floor(tonumber(v[5] or 1000) / 2)
+    and redis.call('HSETNX', K.group(x_id, name), 'asked', 1) == 1 then
+    post_agenda(X.get(x_id).domain, 'expand ' .. x_id .. ' ' .. name)
+  end
+end
+
+group_child_ended = function(job, status)
+  local key = K.group(job.execution, job.group)
+  count_later(key, 'settled', 1)
+  if status ~= 'finished' then
+    count_later(key, 'unfinished', 1)
+    if job.on_failure ~= 'continue' then count_later(key, 'bad', 1) end
+  end
+  check_later(job.execution, job.group)
+end
+
+-- What a job's upstreams (`a b?`) mean for it now: how many are open, and one that
+-- ended badly. One that has ended but has yet to tell this job of it counts as open,
+-- unless nothing is left to be told (`all_told`).
+local function not_told_yet(id, name, from)
+  local dependents = redis.call('HGET', K.job(id), 'dependents') or ''
+  local at = string.find(' ' .. dependents .. ' ', '[ ]' .. string.gsub(name, '%-', '%%-') .. '[ ?]')
+  return at and at >= tonumber(from)
+end
+function F.upstreams(x_id, name, text, all_told)
+  local open, failed = 0, nil
+  for upstream, any_end in string.gmatch(text, '([^ ?]+)(%??)') do
+    local id = x_id .. '-' .. upstream
+    local v = redis.call('HMGET', K.job(id), 'status', 'on_failure', 'fan_at')
+    if not JOB_ENDED[v[1]] or v[3] and not all_told and not_told_yet(id, name, v[3]) then
+      open = open + 1
+    elseif v[1] ~= 'finished' and any_end == '' and v[2] ~= 'continue' then
+      failed = upstream
+    end
+  end
+  return open, failed
+end
+function F.skip(job, upstream)
+  F.finish(job, 'canceled', 'reason', 'upstream ' .. upstream .. ' did not succeed')
+end
+
+-- Tells the dependents of an ended job, from position `at` of its list on. A
+-- dependent with a question mark does not mind how the job ended. While some have
+-- yet to be told, the job's `fan_at` says from where on.
+local function step_fan(x_id, name, at, ok)
+  local id = x_id .. '-' .. name
+  local v = redis.call('HMGET', K.job(id), 'dependents', 'status')
+  if not JOB_ENDED[v[2]] then return end -- a retry came before
+  local dependents = v[1] or ''
+  at, ok = tonumber(at), tonumber(ok) == 1
+  while true do
+    local from, to, dependent, any_end = string.find(dependents, '([^ ?]+)(%??)', at)
+    if not from then break end
+    if F.touched >= STEP_LIMIT then return { 'fan', x_id, name, from, ok and 1 or 0 } end
+    F.touched = F.touched + 1
+    at = to + 1
+    local job = J.get(x_id .. '-' .. dependent)
+    if job and job.status == 'deferred' then
+      if not ok and any_end == '' then
+        F.skip(job, name)
+      elseif redis.call('HINCRBY', job.key, 'waits', -1) == 0 then
+        G.ready(job)
+      end
+    end
+  end
+  if F.draining then redis.call('HDEL', K.job(id), 'fan_at') end
+end
+
+-- Tells every node that holds leases: `cancel` ends what it has of the execution,
+-- `pause` hands back what it has not begun.
+function F.tell_nodes(verb, x_id)
+  for _, id in ipairs(redis.call('ZRANGE', K.nodes(), 0, -1)) do
+    if redis.call('HLEN', K.node_leases(id)) > 0 then
+      redis.call('LPUSH', K.node_inbox(id), verb .. ' ' .. x_id)
+      redis.call('EXPIRE', K.node_inbox(id), 60)
+    end
+  end
+end
+-- Nothing of it may start, or be recorded, from here on; its nodes learn of it at once.
+function F.close(x, why)
+  x.closing = why
+  redis.call('HSET', K.execution(x.id), 'closing', why)
+  F.tell_nodes('cancel', x.id)
+end
+-- It has ended, whatever its jobs are at: they are canceled, in place of all that was left to do.
+function F.cut_short(x, why)
+  redis.call('DEL', K.outbox(x.id))
+  redis.call('HDEL', K.execution(x.id), 'retrying')
+  F.close(x, why)
+  F.push('cancel', x.id, 0, why)
+  X.touch(x)
+end
+
+-- Lets what is held at a gate pass while there is room (`pass_later`, once a script and gate).
+local passing = {}
+function G.pass_later(x_id, name)
+  local gate = x_id .. ' ' .. (name or '')
+  if passing[gate] then return end
+  passing[gate] = true
+  F.push('pass', x_id, name)
+end
+local function step_pass(x_id, name)
+  while F.touched < STEP_LIMIT do
+    passing[x_id .. ' ' .. (name or '')] = true
+    F.touched = F.touched + 1
+    if not G.pass_next(X.get(x_id), name) then
+      passing[x_id .. ' ' .. (name or '')] = nil
+      return
+    end
+  end
+  return { 'pass', x_id, name }
+end
+
+-- `waits` is out of reach until the second pass has counted it anew.
+local NOT_COUNTED = 1000000

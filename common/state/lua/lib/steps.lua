@@ -1,0 +1,167 @@
+-- requires: finish
+-- The steps of a cancel, a resume and a retry. Most scripts take none of them, so their
+-- functions are made with the first one.
+local function rare_steps()
+  local function take_out(job)
+    if job.status == 'started' then
+      if job.origin then redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. (job.claim or '')) end
+    elseif job.status == 'scheduled' then
+      redis.call('ZREM', K.due(), job.id)
+    elseif job.status == 'queued' and redis.call('LLEN', K.queue(job.origin)) <= 1000 then
+      -- In a longer list the entry is dropped by the claim that meets it.
+      redis.call('LREM', K.queue(job.origin), 1, job.id)
+    elseif job.unmet == '1' then
+      local list = K.unmet() .. ':' .. job.class .. '|' .. job.needs
+      if redis.call('LLEN', list) <= 1000 then redis.call('LREM', list, 1, job.id) end
+    end
+  end
+
+  -- Cancels what has not ended, from the `at`th job of the execution on.
+  local function step_cancel(x_id, at, reason)
+    at = tonumber(at)
+    local room = STEP_LIMIT - F.touched
+    if room <= 0 then return { 'cancel', x_id, at, reason } end
+    local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+    for _, name in ipairs(names) do
+      F.touched = F.touched + 1
+      local job = J.get(x_id .. '-' .. name)
+      if job and not JOB_ENDED[job.status] then
+        take_out(job)
+        F.finish(job, 'canceled', 'reason', reason)
+        if job.kind == 'fan-out' then redis.call('DEL', K.group_held(x_id, name)) end
+      end
+    end
+    if #names == room then return { 'cancel', x_id, at + room, reason } end
+    redis.call('DEL', K.held(x_id), K.parked(x_id))
+  end
+
+  -- Puts parked jobs back at the heads of their lists, the last one first.
+  local function step_unpark(x_id)
+    while true do
+      if X.get(x_id).status == 'paused' then return end
+      if F.touched >= STEP_LIMIT then return { 'unpark', x_id } end
+      local id = redis.call('RPOP', K.parked(x_id))
+      if not id then return end
+      F.touched = F.touched + 1
+      local job = J.get(id)
+      if job and job.status == 'deferred' then Q.enqueue(job, true) end
+    end
+  end
+
+  local function undo_child(job)
+    local key = K.group(job.execution, job.group)
+    redis.call('HINCRBY', key, 'settled', -1)
+    redis.call('HINCRBY', key, 'unfinished', -1)
+    if job.on_failure ~= 'continue' then redis.call('HINCRBY', key, 'bad', -1) end
+  end
+  -- A fan-out that ended well in spite of failed children opens again with them.
+  local function must_open_again(job)
+    return job.kind == 'fan-out' and job.status == 'finished'
+      and tonumber(redis.call('HGET', K.group(job.execution, job.job), 'unfinished') or 0) > 0
+  end
+  local function reset_job(job, x)
+    X.count(x, job.status, -1)
+    local fault = job.status ~= 'canceled' and job.status ~= 'finished'
+      and job.on_failure ~= 'continue' and job.tolerated ~= '1'
+    if fault then X.count(x, 'faults', -1) end
+    if job.origin then redis.call('ZREM', K.failed(job.origin), job.id) end
+    redis.call('ZREM', K.dead(), job.id)
+    if job.group then undo_child(job) end
+    redis.call('HSET', job.key, 'status', 'deferred', 'crashes', 0, 'losses', 0, 'waits', NOT_COUNTED,
+      'retries_left', redis.call('HGET', job.key, 'retries') or 0)
+    redis.call('HDEL', job.key, 'error', 'reason', 'ended_at', 'metrics', 'passed', 'handed_over',
+      'unmet', 'fan_at', 'gate')
+    if job.kind ~= 'fan-out' then redis.call('HDEL', job.key, 'result') end
+    for _, verb in ipairs({ 'expand ', 'fanin ' }) do
+      redis.call('ZREM', K.agenda(x.domain), verb .. x.id .. ' ' .. job.job)
+    end
+    event('job_deferred', 'execution', x.id, 'job', job.job)
+  end
+  local function keep_for_ever(job, x)
+    redis.call('PERSIST', job.key)
+    redis.call('HDEL', job.key, 'fan_at') -- what it had yet to tell went with the cancel
+    redis.call('PERSIST', K.log(x.id, job.job))
+    redis.call('PERSIST', K.history(x.id, job.job))
+    if job.kind == 'fan-out' then
+      redis.call('PERSIST', K.group(x.id, job.job))
+      redis.call('DEL', K.group_held(x.id, job.job))
+      redis.call('HDEL', K.group(x.id, job.job), 'admitted')
+    end
+  end
+  local function begin_reset(x)
+    x.closing, x.admitted = nil, 0
+    redis.call('HDEL', K.execution(x.id), 'closing', 'ended_at', 'admitted', 'error')
+    redis.call('DEL', K.held(x.id), K.parked(x.id))
+    if x.status == 'pending' or redis.call('HGET', K.execution(x.id), 'compiled') ~= '1' then
+      post_agenda(x.domain, 'compile ' .. x.id)
+    end
+  end
+
+  -- retry, first pass: whatever did not succeed is deferred again, as new.
+  local function step_reset(x_id, at)
+    at = tonumber(at)
+    local x, room = X.get(x_id), STEP_LIMIT - F.touched
+    if room <= 0 then return { 'reset', x_id, at } end
+    if at == 0 then begin_reset(x) end
+    local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+    for _, name in ipairs(names) do
+      F.touched = F.touched + 1
+      local job = J.get(x_id .. '-' .. name)
+      if job then
+        keep_for_ever(job, x)
+        if JOB_ENDED[job.status] and (job.status ~= 'finished' or must_open_again(job)) then
+          reset_job(job, x)
+        end
+      end
+    end
+    if #names == room then return { 'reset', x_id, at + room } end
+    F.push('rewait', x_id, 0)
+  end
+
+  -- retry, second pass: jobs count their upstreams anew; those without any go on.
+  -- A fan-out's children wait until it opens again.
+  local function step_rewait(x_id, at)
+    at = tonumber(at)
+    local room = STEP_LIMIT - F.touched
+    if room <= 0 then return { 'rewait', x_id, at } end
+    local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+    for _, name in ipairs(names) do
+      F.touched = F.touched + 1
+      local job = J.get(x_id .. '-' .. name)
+      if job and job.status == 'deferred' and not job.group then
+        local open, failed = F.upstreams(x_id, name, redis.call('HGET', job.key, 'upstreams') or '')
+        redis.call('HSET', job.key, 'waits', open)
+        if failed then F.skip(job, failed) elseif open == 0 then G.ready(job) end
+      end
+    end
+    if #names == room then return { 'rewait', x_id, at + room } end
+    redis.call('HDEL', K.execution(x_id), 'retrying')
+    X.touch(X.get(x_id))
+  end
+
+  -- A fan-out has opened again: its children that were reset go on. If it could not, they end.
+  local function step_reopen(x_id, name, at)
+    at = tonumber(at)
+    local source = J.get(x_id .. '-' .. name)
+    local room = STEP_LIMIT - F.touched
+    if room <= 0 then return { 'reopen', x_id, name, at } end
+    local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+    for _, child in ipairs(names) do
+      F.touched = F.touched + 1
+      local job = J.get(x_id .. '-' .. child)
+      if job and job.group == name and job.status == 'deferred'
+        and redis.call('HGET', job.key, 'waits') == tostring(NOT_COUNTED) then
+        if JOB_ENDED[source.status] then
+          F.skip(job, name)
+        else
+          redis.call('HSET', job.key, 'waits', 0)
+          G.ready(job)
+        end
+      end
+    end
+    if #names == room then return { 'reopen', x_id, name, at + room } end
+  end
+
+  return { cancel = step_cancel, unpark = step_unpark, reset = step_reset, rewait = step_rewait,
+    reopen = step_reopen }
+end
