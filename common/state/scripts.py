@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 _REQUIRES = re.compile(r"^-- requires:(.*)$", re.MULTILINE)
-#: one key in lib/keys.lua
+#: one key in lib/keys.lua, and one of which there is only one
 _KEY = re.compile(r"^  (\w+) = function\(.*\) return .* end,\n", re.MULTILINE)
+_ONLY_KEY = re.compile(r"^  (\w+) = function\(\) return (RQ|PS) \.\. '(.*)' end,\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Scripts(Mapping[str, Script]):
         main = _read(f"{name}.lua")
         self._collect(main, seen, parts)
         prelude = f"local RQ, PS = {_lua_string(keys.RQ)}, {_lua_string(keys.PENSTOCK)}"
-        return _nested(_with_used_keys([f"{prelude}\n{self._limits.as_lua()}", *parts, main]))
+        return _nested(_with_short_keys([f"{prelude}\n{self._limits.as_lua()}", *parts, main]))
 
     def _collect(self, text: str, seen: set[str], parts: list[str]) -> None:
         for needed in _required(text):
@@ -163,10 +164,17 @@ def _required(text: str) -> list[str]:
     return found.group(1).split() if found else []
 
 
-def _with_used_keys(parts: list[str]) -> list[str]:
-    """Without the keys that no part names: every call of a script makes its functions anew."""
-    used = set(re.findall(r"\bK\.(\w+)\(", "\n".join(parts)))
-    return [_KEY.sub(lambda key: key[0] if key[1] in used else "", part) for part in parts]
+def _with_short_keys(parts: list[str]) -> list[str]:
+    """Every call of a script makes its functions anew, so those of keys are as few as can be.
+
+    Without the keys that no part names, and with the text of those that are the only one of their kind.
+    """
+    text = "\n".join(parts)
+    prefixes = {"RQ": keys.RQ, "PS": keys.PENSTOCK}
+    only = {f"K.{key[1]}()": f"'{prefixes[key[2]]}{key[3]}'" for key in _ONLY_KEY.finditer(text)}
+    used = set(re.findall(r"\bK\.(\w+)\([^)]", text))
+    parts = [_KEY.sub(lambda key: key[0] if key[1] in used else "", part) for part in parts]
+    return [re.sub(r"\bK\.\w+\(\)", lambda call: only[call[0]], part) for part in parts]
 
 
 def _nested(parts: list[str]) -> str:

@@ -7,7 +7,7 @@ if X.closed(x) then return 'ENDED' end
 if ARGV[2] == '' then
   if redis.call('HGET', K.execution(x.id), 'compiled') == '1' then return 'ENDED' end
   x.status = 'failed'
-  redis.call('HSET', K.execution(x.id), 'status', 'failed', 'error', ARGV[3], 'ended_at', NOW_ISO)
+  redis.call('HSET', K.execution(x.id), 'status', 'failed', 'error', ARGV[3], 'ended_at', now_iso())
   event('execution_ended', 'execution', x.id, 'status', 'failed')
   F.cut_short(x, 'failed')
 else

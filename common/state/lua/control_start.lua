@@ -11,7 +11,7 @@ end
 if J.holds(job, job.attempt, ARGV[2]) then return { 'OK', job.attempt } end
 if job.status ~= 'started' then X.count(X.get(job.execution), 'running', 1) end
 redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt + 1, 'claim', ARGV[2],
-  'started_at', NOW_ISO)
+  'started_at', now_iso())
 event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt + 1,
   'orchestrator', ARGV[3])
 X.flush()

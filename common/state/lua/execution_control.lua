@@ -27,7 +27,7 @@ elseif verb == 'resume' then
     F.push('unpark', x_id)
   end
 elseif verb == 'cancel' then
-  set_status('canceled', 'ended_at', NOW_ISO)
+  set_status('canceled', 'ended_at', now_iso())
   F.cut_short(x, 'canceled')
 end
 F.run()

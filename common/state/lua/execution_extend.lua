@@ -23,8 +23,8 @@ if x.status == 'pending' then
   redis.call('HSET', K.execution(x_id), 'status', 'running')
   event('execution_running', 'execution', x_id)
 end
-redis.call('HSETNX', K.execution(x_id), 'started_at', NOW_ISO)
-local common = { '', 'status', 'deferred', 'created_at', NOW_ISO }
+redis.call('HSETNX', K.execution(x_id), 'started_at', now_iso())
+local common = { '', 'status', 'deferred', 'created_at', now_iso() }
 local fields = {}
 local is_common = { __index = fields }
 local own = 6 + tonumber(ARGV[5])

@@ -10,7 +10,7 @@ if key ~= '' then known = redis.call('GET', K.submission(key)) or id end
 local there = redis.call('HGET', K.execution(known), 'submitted_digest')
 if there then return { there == digest and 'EXISTS' or 'CONFLICT', known } end
 
-local fields = { 'id', id, 'key', key, 'submitted_digest', digest, 'status', 'pending', 'created_at', NOW_ISO }
+local fields = { 'id', id, 'key', key, 'submitted_digest', digest, 'status', 'pending', 'created_at', now_iso() }
 local domain = 'default'
 for i = 5, #ARGV, 2 do
   fields[#fields + 1], fields[#fields + 2] = ARGV[i], ARGV[i + 1]

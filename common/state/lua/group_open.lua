@@ -17,7 +17,7 @@ if first then
   redis.call('HSET', job.key, 'result', ARGV[6])
 end
 if job.status == 'deferred' then
-  redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt + 1, 'started_at', NOW_ISO)
+  redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt + 1, 'started_at', now_iso())
   X.count(x, 'running', 1)
   event('job_started', 'execution', x.id, 'job', name, 'total', ARGV[3])
   F.push('group', x.id, name)

@@ -18,7 +18,7 @@ if n.incarnation ~= incarnation then
 end
 redis.call('HSET', K.node(id), 'id', id, 'incarnation', incarnation, 'hostname', hostname,
   'capabilities', ARGV[4], 'resources', ARGV[5], 'share', ARGV[6], 'timeout_ms', ARGV[7],
-  'registered_at', NOW_ISO, 'state', 'idle', unpack(ARGV, 8))
+  'registered_at', now_iso(), 'state', 'idle', unpack(ARGV, 8))
 if #jobs == 0 or other then redis.call('HDEL', K.node(id), 'claim', 'verdicts') end
 redis.call('HDEL', K.node(id), 'reserved')
 redis.call('HSET', K.maintenance(), 'timeout_ms', ARGV[7]) -- of nodes that were forgotten

@@ -112,7 +112,7 @@ local function take(n, job, claim_id, free, rider)
   job.attempt, job.claim, job.status = job.attempt + 1, claim_id, 'started'
   job.worker_name = n.id
   redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt, 'claim', claim_id,
-    'worker_name', n.id, 'started_at', NOW_ISO)
+    'worker_name', n.id, 'started_at', now_iso())
   do_later('HSET', K.node_leases(n.id), job.id,
     job.attempt .. ' ' .. claim_id .. ' ' .. NOW_MS .. ' ' .. text)
   do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)

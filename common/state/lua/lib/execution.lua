@@ -30,7 +30,7 @@ local function try_end(x)
   if open > 0 or v[9] or not (v[6] == '1' or cut_short) then return end
   if not EXECUTION_ENDED[v[8]] then
     x.status = tonumber(v[7] or 0) > 0 and 'failed' or 'succeeded'
-    redis.call('HSET', K.execution(x.id), 'status', x.status, 'ended_at', NOW_ISO)
+    redis.call('HSET', K.execution(x.id), 'status', x.status, 'ended_at', now_iso())
     event('execution_ended', 'execution', x.id, 'status', x.status)
   end
   post_agenda(x.domain, 'expire ' .. x.id)

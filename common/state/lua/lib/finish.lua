@@ -21,7 +21,7 @@ local group_child_ended -- below: a fan-out ends by `finish` as well
 -- The one place where a job reaches a terminal state. `...` are further fields.
 function F.finish(job, status, ...)
   local x = X.get(job.execution)
-  redis.call('HSET', job.key, 'status', status, 'ended_at', NOW_ISO, ...)
+  redis.call('HSET', job.key, 'status', status, 'ended_at', now_iso(), ...)
   register_end(job, x, status)
   X.count(x, status, 1)
   if job.status == 'started' then X.count(x, 'running', -1) end

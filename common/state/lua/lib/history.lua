@@ -33,7 +33,7 @@ function H.record(job, outcome, started_at, error)
   local key = K.history(job.execution, job.job)
   local line = '{"attempt": ' .. job.attempt .. ', "node": "' .. (job.worker_name or '')
     .. '", "outcome": "' .. outcome .. '", "started_at": "' .. (started_at or '')
-    .. '", "ended_at": "' .. NOW_ISO .. '", "error": {"type": "' .. member(error, 'type')
+    .. '", "ended_at": "' .. now_iso() .. '", "error": {"type": "' .. member(error, 'type')
     .. '", "message": "' .. member(error, 'message') .. '"}}'
   if redis.call('RPUSH', key, line) > ATTEMPTS then redis.call('LTRIM', key, -ATTEMPTS, -1) end
 end

@@ -23,4 +23,8 @@ local function iso(ms, us)
     math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
   return iso(ms, us)
 end
-local NOW_ISO = iso(NOW_MS)
+local now_text
+local function now_iso()
+  now_text = now_text or iso(NOW_MS)
+  return now_text
+end

@@ -3,13 +3,10 @@
 -- others when one of them is asked for. Its execution and name are in its id, its class
 -- and priority in its queue's name.
 local J = {}
-local FIELDS = { 'status', 'origin', 'needs', 'attempt', 'claim', 'group', 'gate', 'dependents', 'kind',
-  'run', 'enqueued_at', 'waits', 'reason' }
-local OTHERS = { 'on_failure', 'tolerated', 'worker_name', 'retries_left', 'retries', 'crashes', 'losses',
-  'passed', 'reserved_by', 'unmet' }
 local NUMBERS = { retries = true, crashes = true, losses = true, passed = true }
-local classes, is_other = {}, {}
-for _, name in ipairs(OTHERS) do is_other[name] = true end
+local OTHERS = { on_failure = true, tolerated = true, worker_name = true, retries_left = true, retries = true,
+  crashes = true, losses = true, passed = true, reserved_by = true, unmet = true }
+local classes = {}
 
 local function class_of(origin)
   if not origin then return {} end
@@ -20,8 +17,10 @@ local function class_of(origin)
   return classes[origin]
 end
 local function read_others(job)
-  local values = redis.call('HMGET', job.key, unpack(OTHERS))
-  for i, name in ipairs(OTHERS) do
+  local names = {}
+  for name in pairs(OTHERS) do names[#names + 1] = name end
+  local values = redis.call('HMGET', job.key, unpack(names))
+  for i, name in ipairs(names) do
     local value = values[i] or nil
     if NUMBERS[name] then value = tonumber(value or 0) end
     if rawget(job, name) == nil then rawset(job, name, value) end
@@ -30,32 +29,31 @@ local function read_others(job)
 end
 local lazy = { __index = function(job, name)
   if name == 'class' or name == 'priority' then return class_of(job.origin)[name] end
-  if not is_other[name] or rawget(job, 'all_read') then return nil end
+  if not OTHERS[name] or rawget(job, 'all_read') then return nil end
   rawset(job, 'all_read', true)
   read_others(job)
   return rawget(job, name)
 end }
--- `v` are the values of FIELDS.
-local function make(id, v)
+local function make(id, status, origin, needs, attempt, claim, group, gate, dependents, kind, run, enqueued_at,
+    waits, reason)
   local execution, name = string.match(id, '^([^-]*)-(.*)$')
-  return setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = v[1],
-    origin = v[2] or nil, needs = v[3] or '', attempt = tonumber(v[4] or 0), claim = v[5] or nil,
-    group = v[6] or nil, gate = v[7] or nil, dependents = v[8] or nil, kind = v[9] or 'run',
-    run = v[10] or nil, enqueued_at = v[11] or nil, waits = tonumber(v[12] or 0), reason = v[13] or nil },
+  return setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = status,
+    origin = origin or nil, needs = needs or '', attempt = tonumber(attempt or 0), claim = claim or nil,
+    group = group or nil, gate = gate or nil, dependents = dependents or nil, kind = kind or 'run',
+    run = run or nil, enqueued_at = enqueued_at or nil, waits = tonumber(waits or 0), reason = reason or nil },
     lazy)
 end
 -- nil when it is gone.
 function J.get(id)
-  local values = redis.call('HMGET', K.job(id), unpack(FIELDS))
-  return values[1] and make(id, values) or nil
+  local values = redis.call('HMGET', K.job(id), 'status', 'origin', 'needs', 'attempt', 'claim', 'group',
+    'gate', 'dependents', 'kind', 'run', 'enqueued_at', 'waits', 'reason')
+  return values[1] and make(id, unpack(values, 1, 13)) or nil
 end
 -- One that is not in Redis yet: `row` is its key and its fields, as HSET takes them, with
 -- its status first. It is written with the first change of its status, or by J.write.
 function J.new(id, row, fields)
-  local v = {}
-  for i, name in ipairs(FIELDS) do v[i] = fields[name] end
-  v[1] = row[3]
-  local job = make(id, v)
+  local job = make(id, row[3], fields.origin, fields.needs, nil, nil, fields.group, nil, fields.dependents,
+    fields.kind, fields.run)
   job.unwritten = row
   return job
 end

@@ -112,7 +112,7 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
     F.finish(job, 'finished', 'started_at', started_at, 'result', result, 'metrics', metrics)
     return 'OK'
   end
-  redis.call('HSET', job.key, 'started_at', started_at, 'ended_at', NOW_ISO)
+  redis.call('HSET', job.key, 'started_at', started_at, 'ended_at', now_iso())
   H.record(job, outcome, started_at, error)
   if outcome == 'stopped' then
     F.finish(job, 'stopped', 'error', error)
