@@ -36,7 +36,6 @@ _FIELDS = (
     "origin",
     "on_failure",
     "tolerated",
-    "class",
     "needs",
     "unmet",
 )
@@ -236,7 +235,8 @@ class _Execution:
                 return place >= _room(self.groups.get(row["group"], {}), "limit")
         if (place := self.lists.place(keys.parked(self.id), id_)) is not None:
             return place > 0 or self.fields["status"] == "paused"
-        unmet = f"{keys.unmet()}:{row['class']}|{row['needs']}"
+        class_ = row["origin"].rpartition(".p")[0]
+        unmet = f"{keys.unmet()}:{class_}|{row['needs']}"
         return row["unmet"] == "1" and (self.lists.place(unmet, id_) or 0) > 0
 
 

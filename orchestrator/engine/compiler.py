@@ -91,18 +91,16 @@ def _work_fields(
     refs = references(config)
     class_ = queue_class(work.capabilities)
     text = json.dumps(config if refs else unescape(config))
+    timeout = max(1, round(work.timeout_s))
     fields: Fields = {
-        "kind": "run",
         "run": run,
         "data": rq_data(run, text),
-        "class": class_,
-        "priority": work.priority,
         "origin": queue_name(class_, work.priority),
-        "timeout_s": work.timeout_s,
-        "timeout": max(1, round(work.timeout_s)),
+        "timeout": timeout,
         "retries": work.retry.max,
-        "retries_left": work.retry.max,
     }
+    if timeout != work.timeout_s:
+        fields["timeout_s"] = work.timeout_s
     needs = format_amounts(work.resources.needs())
     if needs:
         fields["needs"] = needs

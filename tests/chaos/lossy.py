@@ -110,7 +110,7 @@ class LossyHistory(History):
         id_ = self._beside("tour")
         node = Node(self.store, "tour", f"tour{self.draw.randrange(10**9)}x0", ("tour",))
         node.register()
-        jobs = [new_job(name, tags=("tour",), retries=1, retries_left=1) for name in "ab"]
+        jobs = [new_job(name, tags=("tour",), retries=1) for name in "ab"]
         self.store.extend(id_, STATIC, 0, True, jobs)
         claimed = node.claim(2)
         claimed += node.claim(2 - len(claimed))  # a claim may stop early

@@ -136,7 +136,7 @@ def _of_job(kind: str, event: dict[str, str]) -> Record | None:
         where["attempt"] = int(event["attempt"])
     if kind == "started" and "total" not in event:
         node = event.get("node") or event["orchestrator"]
-        class_ = {"class": event["class"]} if "class" in event else {}
+        class_ = {"class": event["queue"].rpartition(".p")[0]} if "queue" in event else {}
         rider = {"rider": True} if event.get("rider") == "1" else {}
         return {"what": "claimed", **where, "node": node, **class_, **rider}
     if kind == "started":

@@ -121,7 +121,7 @@ def dependents(shape: Shape, name: str) -> tuple[str, ...]:
 
 def as_new_job(shape: Shape, one: Spec) -> NewJob:
     """What an orchestrator would tell the scripts of it."""
-    fields: dict[str, Any] = {"retries": one.retries, "retries_left": one.retries}
+    fields: dict[str, Any] = {"retries": one.retries}
     if one.cpus:
         fields["needs"] = f"cpus={one.cpus}"
     if one.on_failure == "continue":

@@ -46,7 +46,10 @@ for i = 2, 1 + tonumber(ARGV[1]) do
   if redis.call('EXISTS', key) == 1 then
     put('execution ' .. x, fields(key, X))
     for _, name in ipairs(list(key .. ':jobs')) do
-      local v = fields('rq:job:' .. x .. '-' .. name, J)
+      local job = 'rq:job:' .. x .. '-' .. name
+      local v = fields(job, J)
+      if v[#J] == '' then v[#J] = 'run' end
+      if not redis.call('HGET', job, 'retries_left') then v[5] = redis.call('HGET', job, 'retries') or '0' end
       put('job ' .. x .. '-' .. name, v)
       if v[#J] == 'fan-out' then
         put('group ' .. x .. '-' .. name, fields(key .. ':group:' .. name, G))

@@ -320,7 +320,7 @@ def test_the_bell_names_the_domain_or_calls_everyone(cluster):
 
 
 def test_a_retry_that_is_due_soon_rings(cluster):
-    cluster.submit(new_job("a", retries_left=2))
+    cluster.submit(new_job("a", retries=2))
     node = cluster.node()
     bell = Bell(cluster.client)
     bell.wait(5)

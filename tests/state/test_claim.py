@@ -248,7 +248,7 @@ def test_parallelism_is_kept_exactly(cluster):
 
 def test_claims_carry_what_a_slot_needs(cluster):
     cluster.submit(
-        new_job("a", refs="x y", retry='{"max": 1}', retries_left=1, timeout_s=2.5, needs="gpus=1"),
+        new_job("a", refs="x y", retry='{"max": 1}', retries=1, timeout_s=2.5, needs="gpus=1"),
         root="/code", digest="d1",
     )  # fmt: skip
     (job,) = cluster.node(resources={"cpus": 1.0, "gpus": 1.0}).claim(1)

@@ -38,7 +38,7 @@ def error(message: str, **rest: str) -> bytes:
 
 
 def test_each_way_to_end_badly_is_on_record(cluster):
-    cluster.submit(new_job("a", retries=1, retries_left=1))
+    cluster.submit(new_job("a", retries=1))
     first, second = cluster.node("n1"), cluster.node("n2")
     (job,) = first.claim(1)
     first.advance(bad(job, started_ms=1000, ended_ms=3500, retry_ms=0))  # a time-out is one, too
@@ -106,7 +106,7 @@ def test_an_error_of_any_form_leaves_a_line_that_can_be_read(cluster, text):
 
 
 def test_the_last_20_are_kept_over_retries_and_expire_with_the_execution(cluster):
-    cluster.submit(new_job("a", retries=22, retries_left=22))
+    cluster.submit(new_job("a", retries=22))
     node = cluster.node()
     fail(cluster, node, 23)
     assert [row["attempt"] for row in history(cluster)] == list(range(4, 24))
@@ -120,7 +120,7 @@ def test_the_last_20_are_kept_over_retries_and_expire_with_the_execution(cluster
 
 
 def test_status_and_dead_letters_tell_it(cluster, service):
-    cluster.submit(new_job("a", retries=1, retries_left=1), new_job("b"))
+    cluster.submit(new_job("a", retries=1), new_job("b"))
     spec = {"id": "w", "jobs": {n: {"id": n, "run": "m:f"} for n in "ab"}}
     cluster.client.set(keys.spec(EXECUTION_ID), json.dumps(spec))
     node = cluster.node()

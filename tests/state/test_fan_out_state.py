@@ -49,7 +49,7 @@ def test_a_fan_out_without_jobs_ends_at_once(cluster):
 
 def test_the_limit_is_kept_exactly(cluster):
     open_fan_out(cluster, 10, limit=3)
-    add(cluster, 0, 0, 10, last=True, retries=1, retries_left=1)
+    add(cluster, 0, 0, 10, last=True, retries=1)
     node = cluster.node(slots=10, resources={"cpus": 10.0})
     held, ran, failed_once = node.claim(10), 0, False
     while held:

@@ -107,7 +107,7 @@ def test_nobody_reaps_for_a_time_out_after_the_server_was_started_again(cluster)
 
 
 def test_a_clock_that_goes_back_moves_nothing_and_hides_nobody(cluster):
-    cluster.submit(new_job("a"), new_job("again", retries=1, retries_left=1, priority=9))
+    cluster.submit(new_job("a"), new_job("again", retries=1, priority=9))
     one, two = cluster.node("one"), cluster.node("two")
     failing, job = one.claim(2)
     one.advance(bad(failing, retry_ms=5000))

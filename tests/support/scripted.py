@@ -41,15 +41,11 @@ def new_job(name: str, upstreams: tuple[str, ...] = (), **fields: Any) -> NewJob
     class_ = queue_class(tuple(fields.pop("tags", ())))
     priority = fields.pop("priority", 5)
     given = {
-        "kind": "run",
         "run": "m:f",
         "data": rq_data("m:f", "{}"),
-        "class": class_,
-        "priority": priority,
         "origin": queue_name(class_, priority),
-        "timeout_s": 300,
+        "timeout": 300,
         "retries": 0,
-        "retries_left": 0,
     }
     return NewJob(name, upstreams, {**given, **fields})
 

@@ -93,15 +93,11 @@ def job(name: str, run: str, config: dict[str, Any] | None = None, **fields: Any
     upstreams = fields.pop("upstreams", ())
     retries = fields.pop("retries", 0)
     given = {
-        "kind": "run",
         "run": run,
         "data": rq_data(run, json.dumps(config or {})),
-        "class": class_,
-        "priority": 5,
         "origin": queue_name(class_, 5),
-        "timeout_s": 60,
+        "timeout": 60,
         "retries": retries,
-        "retries_left": retries,
         "retry": json.dumps({"max": retries, "backoff_s": 0.05, "jitter": 0}),
     }
     return NewJob(name, upstreams, {**given, **fields})

@@ -118,10 +118,11 @@ local function take(n, job, claim_id, free, rider)
   do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
   if rider then
     event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'node', n.id,
-      'rider', 1)
+      'queue', job.origin, 'rider', 1)
   else
     event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'node', n.id,
-      'priority', job.priority, 'needs', job.needs, 'free', A.format(free), 'reservation', kept and kept.id or '')
+      'queue', job.origin, 'needs', job.needs, 'free', A.format(free), 'reservation',
+      kept and kept.id or '')
     A.add(n.used, charge, 1)
     A.add(free, charge, -1)
     n.dirty = true

@@ -60,8 +60,7 @@ function Q.enqueue(job, front)
     redis.call('ZADD', K.ready(), job.priority, job.origin)
     redis.call('SADD', K.queues(), K.queue(job.origin))
   end
-  event('job_queued', 'execution', job.execution, 'job', job.job, 'queue', job.origin,
-    'attempt', job.attempt)
+  event('job_queued', 'execution', job.execution, 'job', job.job)
   job.status = 'queued'
   Q.wake(job.class, job.needs)
 end
