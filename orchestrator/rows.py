@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ def job_row(row: dict[str, str], unmade: str = "deferred") -> dict[str, Any]:
         "type": row["type"],
         "attempt": int(row.get("attempt") or 0),
         "node": row.get("worker_name") or None,
-        "result": loads(row.get("result", "")) if row.get("status") == "finished" else None,
+        "result": job_result(row),
         "error": loads(row.get("error", "")),
         "started_at": row.get("started_at") or None,
         "ended_at": row.get("ended_at") or None,
@@ -115,6 +115,15 @@ def _keeps_queued(queue: str, living: Living) -> str | None:
     if beating <= living.draining:
         return "all live workers were told to end; start one: penstock worker start"
     return None
+
+
+def job_result(row: Mapping[str, str]) -> Any:
+    return loads(row.get("result", "")) if row.get("status") == "finished" else None
+
+
+def result_jobs(workflow: Workflow) -> list[str]:
+    """The jobs that `execution_result` reads."""
+    return list(workflow.outputs or [*workflow.jobs][-1:])
 
 
 def execution_result(workflow: Workflow, jobs: dict[str, dict[str, Any]]) -> Any:

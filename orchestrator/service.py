@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -29,12 +31,13 @@ from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
 from ..common.state import keys
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
-from ..common.state.store import Store
+from ..common.state.store import Item, Store, Submitted
 from . import queues
 from .audit import audit, repair
+from .changes import Changes, Subscription
 from .checks import checks
 from .deadletter import dead_letters, redrive
-from .engine.work import read_over
+from .engine.work import Engine, keep, read_over
 from .insist import insist, retry
 from .rows import (
     JOB_FIELDS,
@@ -42,22 +45,23 @@ from .rows import (
     all_ended,
     execution_result,
     explain,
+    job_result,
     job_row,
     jobs_in_order,
     loads,
     may_have_history,
     node_row,
     progress_of,
+    result_jobs,
     result_of,
 )
 
+log = logging.getLogger("penstock.client")
 LAST = "last"
 StateT = TypeVar("StateT")
 
 #: without a message from Redis, an execution is looked at this often, seconds
 _LOOK_S = 5.0
-#: changes that come faster are shown together, seconds
-_COALESCE_S = 0.05
 #: a lost Redis is tried again this often, and given up after, seconds
 _AGAIN_S = 0.2
 _LOST_S = 30.0
@@ -66,9 +70,16 @@ _LOST_S = 30.0
 class Service:
     """Questions and commands about executions, nodes and queues of one cluster."""
 
+    #: a workflow is compiled by whoever submits it; after so long an orchestrator takes over, seconds
+    #: (0: it is left to the orchestrators)
+    compile_s = 2.0
+
     def __init__(self, store: Store, settings: Settings):
         self.store = store
         self.settings = settings
+        self._changes = Changes(store.client)
+        self._engine = Engine(store, settings.fanout_window, "client")
+        self._workflows: OrderedDict[str, Workflow] = OrderedDict()
         #: does this process start orchestrator and worker itself? Then nobody is told to.
         self.hosted = False
         # Any: redis-py types every reply as a union of all it might be.
@@ -98,18 +109,33 @@ class Service:
             "ttl_s": max(1, int(self.settings.state_ttl_s)),
         }
         told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
-        verdict, found = insist(lambda: self.store.submit(execution, told, spec, fields, key or ""))
-        if verdict == "CONFLICT":
+        submitted = insist(
+            lambda: self.store.submit(execution, told, spec, fields, key or "", self.compile_s)
+        )
+        if submitted.verdict == "CONFLICT":
             raise Conflict(
-                f"key {key!r} belongs to execution {found}, which was submitted with another workflow "
-                "or other parameters; choose another key, or none"
+                f"key {key!r} belongs to execution {submitted.id}, which was submitted with another "
+                "workflow or other parameters; choose another key, or none"
             )
-        return found
+        if submitted.id == execution and self.compile_s:
+            keep(self._workflows, execution, workflow)
+            self._compile(workflow, submitted)
+        return submitted.id
+
+    def _compile(self, workflow: Workflow, submitted: Submitted) -> None:
+        """Makes its jobs here. Whatever keeps us from it, an orchestrator does when our lease ends."""
+        try:
+            self._engine.compile(submitted.id, workflow)
+            if submitted.mark:
+                item = Item(workflow.domain, f"compile {submitted.id}")
+                self.store.finish_agenda(item, submitted.mark)
+        except (redis.exceptions.RedisError, InputError) as error:
+            log.info("event=compile_left execution=%s error=%r", submitted.id, str(error))
 
     def execution(self, id_: str) -> dict[str, Any]:
         """All about one execution. Raises NotFound."""
         fields = self._fields(id_)
-        workflow = Workflow.from_json(self.store.spec(id_))
+        workflow = self._workflow(id_)
         names = self.store.job_names(id_)
         rows = dict(zip(names, self.store.jobs(id_, names, JOB_FIELDS), strict=True))
         ended = fields["status"] in EXECUTION_TERMINAL
@@ -187,7 +213,12 @@ class Service:
     def workflow(self, id_: str) -> Workflow:
         """The workflow of an execution as it was submitted. Raises NotFound."""
         self._fields(id_)
-        return Workflow.from_json(self.store.spec(id_))
+        return self._workflow(id_)
+
+    def _workflow(self, id_: str) -> Workflow:
+        if id_ not in self._workflows:
+            keep(self._workflows, id_, Workflow.from_json(self.store.spec(id_)))
+        return self._workflows[id_]
 
     def result(self, id_: str, job: str | None = None) -> Any:
         """The result of the execution, or of one job. Raises NotFound, ExecutionFailed,
@@ -240,33 +271,68 @@ class Service:
         Changes are told by Redis, never polled for. Raises NotFound, and
         WaitTimeout when `timeout_s` pass first.
         """
-        for found in self._states(id_, timeout_s, lambda: self.execution(id_)):
+
+        def states(changes: Subscription, left_s: Callable[[], float]) -> Iterator[dict[str, Any]]:
+            while True:
+                yield self.execution(id_)
+                changes.change(left_s())
+
+        for found in self._heard(id_, timeout_s, states):
             yield found
             if found["status"] in EXECUTION_TERMINAL and all_ended(found):
                 return
 
     def wait(self, id_: str, timeout_s: float | None = None) -> dict[str, Any]:
         """Waits for the end and returns `execution(id_)`. Raises as `watch`."""
-        for fields in self._states(id_, timeout_s, lambda: self._fields(id_)):
-            if fields["status"] in EXECUTION_TERMINAL:
-                break
+        self.wait_status(id_, timeout_s)
         return self.execution(id_)
 
-    def _states(
-        self, id_: str, timeout_s: float | None, read: Callable[[], StateT]
+    def wait_status(self, id_: str, timeout_s: float | None = None) -> str:
+        """Waits for the end and returns the status. Raises as `watch`."""
+
+        def ends(changes: Subscription, left_s: Callable[[], float]) -> Iterator[str]:
+            while (status := self._fields(id_)["status"]) not in EXECUTION_TERMINAL:
+                if (told := changes.end(left_s())) is not None:
+                    status = told
+                    break
+            yield status
+
+        return next(self._heard(id_, timeout_s, ends))
+
+    def wait_result(self, id_: str, timeout_s: float | None = None) -> Any:
+        """Waits for the end and returns the result. Raises as `watch` and `result`."""
+        if self.wait_status(id_, timeout_s) != "succeeded":
+            return result_of(self.execution(id_))
+        workflow = self._workflow(id_)
+        names = result_jobs(workflow)
+        rows = zip(names, self.store.jobs(id_, names, ("status", "result")), strict=True)
+        return execution_result(workflow, {name: {"result": job_result(row)} for name, row in rows})
+
+    def _heard(
+        self,
+        id_: str,
+        timeout_s: float | None,
+        listen: Callable[[Subscription, Callable[[], float]], Iterator[StateT]],
     ) -> Iterator[StateT]:
-        """Yields what `read` gives, at once and after each change; a lost Redis is waited for."""
+        """Yields what `listen` does, which hears of every change; a lost Redis is waited for."""
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         lost_since = math.inf
+
+        def left_s() -> float:
+            left = min(_LOOK_S, deadline - time.monotonic())
+            if left <= 0:
+                raise WaitTimeout(
+                    f"execution {id_} has not ended yet; `penstock wait {id_}` waits on"
+                )
+            return left
+
         while True:
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as changes:
-                    changes.subscribe(keys.channel(id_))
-                    while True:
-                        found = read()
+                with self._changes.of(id_) as changes:
+                    for found in listen(changes, left_s):
                         lost_since = math.inf
                         yield found
-                        _await_change(changes, id_, deadline)
+                return
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 lost_since = min(lost_since, time.monotonic())
                 if time.monotonic() >= min(deadline, lost_since + _LOST_S):
@@ -379,23 +445,6 @@ class Service:
     def repair(self) -> list[str]:
         """Mends what cannot go on by itself; returns what was mended, one line each."""
         return [str(finding) for finding in repair(self.store)]
-
-
-def _await_change(changes: Any, id_: str, deadline: float) -> None:
-    left = min(_LOOK_S, deadline - time.monotonic())
-    if left <= 0:
-        raise WaitTimeout(f"execution {id_} has not ended yet; `penstock wait {id_}` waits on")
-    message = changes.get_message(timeout=left)
-    if message is None:
-        return
-    until = time.monotonic() + _COALESCE_S
-    while not _tells_the_end(message) and (rest := until - time.monotonic()) > 0:
-        message = changes.get_message(timeout=rest)
-
-
-def _tells_the_end(message: dict[str, Any] | None) -> bool:
-    """The message is the status that the execution has now."""
-    return message is not None and message["data"].decode() in EXECUTION_TERMINAL
 
 
 def _server_ms(client: Any) -> int:

@@ -58,6 +58,14 @@ class Taken(NamedTuple):
     next_s: float | None
 
 
+class Submitted(NamedTuple):
+    """OK, EXISTS or CONFLICT; the execution's id; the mark of the lease to compile it."""
+
+    verdict: str
+    id: str
+    mark: str
+
+
 class Holder(NamedTuple):
     """Who holds a lock, and seconds until it ends unless it is renewed."""
 
@@ -198,12 +206,19 @@ class Store:
     # -- executions
 
     def submit(
-        self, execution: str, digest: str, spec: str, fields: dict[str, Any], key: str = ""
-    ) -> tuple[str, str]:
-        """(OK, EXISTS or CONFLICT, the execution's id)."""
+        self,
+        execution: str,
+        digest: str,
+        spec: str,
+        fields: dict[str, Any],
+        key: str = "",
+        lease_s: float = 0.0,
+    ) -> Submitted:
+        """Accepts an execution. For `lease_s` its compilation is left to whoever submits it."""
         pairs = [item for pair in fields.items() for item in pair]
-        verdict, id_ = self._call("execution_submit", execution, digest, key, spec, *pairs)
-        return as_text(verdict), as_text(id_)
+        lease_ms = int(lease_s * 1000)
+        reply = self._call("execution_submit", execution, digest, key, spec, lease_ms, *pairs)
+        return Submitted(*as_texts(reply))
 
     def extend(
         self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]

@@ -79,7 +79,7 @@ class Engine:
             elif workflow is None:
                 return
             elif verb == "compile":
-                self._compile(execution, workflow, go_on)
+                self.compile(execution, workflow, go_on)
             elif verb == "expand":
                 self._expand(execution, workflow.jobs[job], workflow, go_on)
             else:
@@ -98,10 +98,13 @@ class Engine:
             text = self._store.spec(execution)
             if not text:
                 return None
-            _keep(self._workflows, execution, Workflow.from_json(text))
+            keep(self._workflows, execution, Workflow.from_json(text))
         return self._workflows[execution]
 
-    def _compile(self, execution: str, workflow: Workflow, go_on: Callable[[], None]) -> None:
+    def compile(
+        self, execution: str, workflow: Workflow, go_on: Callable[[], None] = lambda: None
+    ) -> None:
+        """Makes the jobs that a workflow names, as far as they are not there. Raises InputError."""
         jobs = compiler.static_jobs(execution, workflow)
         count = len(workflow.jobs)
         for number, start in enumerate(range(0, max(count, 1), CHUNK)):
@@ -118,7 +121,7 @@ class Engine:
             return FanOut(job, read_over(self._store, execution, job))
         place = (execution, job.id)
         if place not in self._fan_outs:
-            _keep(self._fan_outs, place, FanOut(job))
+            keep(self._fan_outs, place, FanOut(job))
         return self._fan_outs[place]
 
     def _expand(
@@ -283,7 +286,7 @@ def fan_out_output(job: Job, expansion: Expansion) -> dict[str, Any]:
     }
 
 
-def _keep(kept: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
+def keep(kept: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
     """Notes what never changes, in place of what was noted longest ago."""
     kept[key] = value
     if len(kept) > KEPT:

@@ -19,7 +19,6 @@ from ...common.state.connection import check, connect
 from ...common.state.lock import LEADER, Held, Lock, holding
 from ...common.state.scripts import Limits
 from ...common.state.store import Store
-from ..rows import result_of
 from ..service import Service
 
 
@@ -117,12 +116,12 @@ class Execution:
         Inside a job, the job's slot and cpus serve other jobs meanwhile. Raises WaitTimeout.
         """
         with waiting():
-            return str(self._cluster.service.wait(self.id, timeout)["status"])
+            return self._cluster.service.wait_status(self.id, timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Waits, and returns the execution's result. Raises ExecutionFailed, ExecutionCanceled."""
         with waiting():
-            return result_of(self._cluster.service.wait(self.id, timeout))
+            return self._cluster.service.wait_result(self.id, timeout)
 
     def cancel(self) -> str:
         """Cancels it; returns the status."""

@@ -259,6 +259,7 @@ def test_questions_about_nothing(service):
 
 
 def test_results_before_there_are_any(service):
+    service.compile_s = 0  # nobody has yet
     id_ = service.submit(parse_workflow({"name": "a", "jobs": [{"id": "x", "run": "m:f"}]}))
     with pytest.raises(InputError, match="pending"):
         service.result(id_)
@@ -301,6 +302,7 @@ def test_dead_letter_queues_and_nodes(drive, service):
 
 
 def test_the_leader_is_one_and_trims(cluster, service):
+    service.compile_s = 0
     one, two = Leader(cluster.store, "one", 30), Leader(cluster.store, "two", 30)
     one.tick()
     two.tick()

@@ -35,6 +35,7 @@ class Play:
     def __init__(self, cluster: Cluster, jobs: Any = None, **rest: Any) -> None:
         self.cluster, self.store, self.client = cluster, cluster.store, cluster.client
         self.service = Service(cluster.store, Settings())
+        self.service.compile_s = 0
         workflow = {"name": "w", "jobs": jobs or FLOW, **rest}
         self.id = cluster.id = self.service.submit(parse_workflow(workflow))
         self.agenda = Agenda(self.store, Engine(self.store, 4, "o"), turn_s=math.inf)

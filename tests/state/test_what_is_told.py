@@ -64,6 +64,7 @@ def test_counting_leaves_nothing_behind_of_an_execution_that_is_gone(cluster):
 
 
 def test_who_starts_orchestrator_and_worker_itself_is_not_told_to(cluster, service):
+    service.compile_s = 0
     id_ = submitted(service)
     assert "start one" in reason(service, id_)
     service.hosted = True

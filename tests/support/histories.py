@@ -49,7 +49,9 @@ class History:
         self.ends = ends
         self.store = store
         self.client: Any = store.client
-        self.id = Service(self.store, Settings()).submit(parse_workflow(self._workflow()))
+        service = Service(self.store, Settings())
+        service.compile_s = 0  # left to the orchestrator of these histories
+        self.id = service.submit(parse_workflow(self._workflow()))
         self.cluster = Cluster(self.store, self.client, self.id)
         windows = [self.draw.choice([2, 5, 1000]) for _ in range(2)]
         theirs = orchestrators or store

@@ -1,0 +1,112 @@
+"""Whoever submits compiles as well; an orchestrator goes on for one that cannot."""  # Q1 Q8 C2
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from penstock.common.errors import WaitTimeout
+from penstock.common.settings import Settings
+from penstock.common.spec.loading import parse_workflow
+from penstock.common.state import keys
+from penstock.orchestrator.engine.agenda import Agenda
+from penstock.orchestrator.engine.work import Engine
+from penstock.orchestrator.service import Service
+from support.scripted import done
+
+MANY = 450  # three chunks
+
+
+@pytest.fixture
+def service(cluster):
+    return Service(cluster.store, Settings())
+
+
+def flow(count=1):
+    return parse_workflow({"jobs": [{"id": f"j{i}", "run": "m:f"} for i in range(count)]})
+
+
+def orchestrate(cluster):
+    Agenda(cluster.store, Engine(cluster.store, 10, "o")).tick()
+
+
+def test_a_job_starts_without_an_orchestrator(cluster, service):
+    cluster.id = service.submit(flow())
+    (job,) = cluster.node().claim(1)
+    assert job.name == "j0"
+    assert cluster.take_agenda() == []
+    assert cluster.client.zcard(keys.agenda("default")) == 0
+
+
+def test_an_orchestrator_leaves_a_client_that_is_at_it_alone(cluster, service, monkeypatch):
+    taken = []
+    finish = service.store.finish_agenda
+    monkeypatch.setattr(
+        service.store, "finish_agenda", lambda *item: (taken.extend(cluster.take_agenda()), finish(*item))
+    )  # fmt: skip
+    service.submit(flow())
+    assert taken == []
+
+
+@pytest.mark.parametrize("sent", [0, 1, 2])
+def test_an_orchestrator_goes_on_for_a_client_that_died(cluster, service, monkeypatch, sent):
+    extend, chunks = service.store.extend, []
+
+    def dies(*chunk):
+        if len(chunks) == sent:
+            raise redis.exceptions.ConnectionError("gone")
+        chunks.append(chunk)
+        return extend(*chunk)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(service.store, "extend", dies)
+        cluster.id = service.submit(flow(MANY))
+    orchestrate(cluster)
+    assert len(cluster.store.job_names(cluster.id)) == 200 * sent
+    cluster.pass_time(service.compile_s + 0.1)
+    orchestrate(cluster)
+    assert cluster.store.job_names(cluster.id) == [f"j{i}" for i in range(MANY)]
+    assert cluster.client.llen(keys.queue("any.p5")) == MANY
+    assert cluster.store.execution(cluster.id)["compiled"] == "1"
+
+
+def test_a_submission_whose_reply_was_lost_is_compiled_once(cluster, service, monkeypatch):
+    submit, asked = service.store.submit, []
+
+    def loses_the_reply(*what):
+        answer = submit(*what)
+        asked.append(answer)
+        if len(asked) == 1:
+            raise redis.exceptions.ConnectionError("gone")
+        return answer
+
+    monkeypatch.setattr(service.store, "submit", loses_the_reply)
+    cluster.id = service.submit(flow(MANY))
+    assert [answer.verdict for answer in asked] == ["OK", "EXISTS"]
+    cluster.pass_time(service.compile_s + 0.1)
+    orchestrate(cluster)
+    assert cluster.store.job_names(cluster.id) == [f"j{i}" for i in range(MANY)]
+    assert cluster.client.zcard(keys.agenda("default")) == 0
+
+
+def test_a_key_is_compiled_once(cluster, service):
+    cluster.id = service.submit(flow(), key="k")
+    assert service.submit(flow(), key="k") == cluster.id
+    assert cluster.client.llen(keys.queue("any.p5")) == 1
+
+
+def test_the_result_is_that_of_the_last_job(cluster, service):
+    cluster.id = service.submit(flow(2))
+    node = cluster.node()
+    for job in node.claim(2):
+        node.advance(done(job, b"%d" % (41 + int(job.name[1:]))))
+    assert service.wait_status(cluster.id, 5) == "succeeded"
+    assert service.wait_result(cluster.id, 5) == 42
+    elsewhere = Service(cluster.store, Settings())
+    assert elsewhere.wait_result(cluster.id, 5) == 42
+
+
+def test_a_wait_ends_at_its_time(service):
+    id_ = service.submit(flow())
+    with pytest.raises(WaitTimeout, match=f"penstock wait {id_}"):
+        service.wait_status(id_, 0.05)
