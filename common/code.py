@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ MAX_BYTES = 64 * 1024 * 1024
 #: Folders looked into, nearest first: a workflow file may lie in a home folder.
 MAX_FOLDERS = 20_000
 
+#: A file that was written to so long ago has another time when it is written to again.
+SETTLED_NS = 2_000_000_000
+
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 
@@ -26,34 +30,52 @@ class CodeRoot:
     digest: str
 
 
+#: what was read of files, by path: size, time and number of the file, and its digest
+_seen: dict[str, tuple[tuple[int, int, int], bytes]] = {}
+
+
 def code_root(folder: Path) -> CodeRoot:
     """The code root of a folder: equal content at equal relative paths gives an equal digest.
 
     Hidden folders, caches and virtual environments do not count; nor does a file
     that vanishes while it is read. Raises NotADirectoryError.
     """
-    top = Path(folder).resolve()
-    if not top.is_dir():
+    top = str(Path(folder).resolve())
+    if not os.path.isdir(top):
         raise NotADirectoryError(f"{top} is no folder to import code from")
     digest = blake2b(digest_size=8)
     files = room = 0
-    for path in _python_files(top):
+    for path, stat in _python_files(top):
+        files, room = files + 1, room + stat.st_size
         try:
-            stat = path.stat()
-            files, room = files + 1, room + stat.st_size
             if files <= MAX_FILES and room <= MAX_BYTES:
-                said = b"content\0" + blake2b(path.read_bytes()).digest()
+                said = b"content\0" + _content(path, stat)
             else:
                 said = b"stat\0%d\0%d" % (stat.st_size, stat.st_mtime_ns)
         except OSError:
             continue
         # Lengths first, so that no two different trees give the same bytes.
-        name = os.fsencode(path.relative_to(top))
+        name = os.fsencode(os.path.relpath(path, top))
         digest.update(b"%d\0%s%d\0%s" % (len(name), name, len(said), said))
-    return CodeRoot(str(top), digest.hexdigest())
+    return CodeRoot(top, digest.hexdigest())
 
 
-def _python_files(top: Path) -> Iterator[Path]:
+def _content(path: str, stat: os.stat_result) -> bytes:
+    """The digest of a file, which is read again only when it is another one, or was written to."""
+    state = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    known = _seen.get(path)
+    if known is None or known[0] != state:
+        with open(path, "rb") as file:
+            known = (state, blake2b(file.read()).digest())
+        # Two writes within a tick of the file system's clock look alike.
+        if time.time_ns() - stat.st_mtime_ns > SETTLED_NS:
+            if len(_seen) >= MAX_FILES:
+                _seen.clear()
+            _seen[path] = known
+    return known[1]
+
+
+def _python_files(top: str) -> Iterator[tuple[str, os.stat_result]]:
     """All *.py files that count, folder by folder from the top, sorted within each."""
     folders = deque([top])
     seen = 0
@@ -71,6 +93,9 @@ def _python_files(top: Path) -> Iterator[Path]:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.startswith(".") and entry.name not in SKIPPED:
-                    folders.append(folder / entry.name)
+                    folders.append(entry.path)
             elif entry.name.endswith(".py") and entry.is_file():
-                yield folder / entry.name
+                try:
+                    yield entry.path, entry.stat()
+                except OSError:
+                    continue

@@ -12,7 +12,8 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 import redis
@@ -31,13 +32,13 @@ from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
 from ..common.state import keys
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
-from ..common.state.store import Item, Store, Submitted
+from ..common.state.store import Chunk, Store
 from . import queues
 from .audit import audit, repair
 from .changes import Changes, Subscription
 from .checks import checks
 from .deadletter import dead_letters, redrive
-from .engine.work import Engine, keep, read_over
+from .engine.work import keep, read_over, static_chunks
 from .insist import insist, retry
 from .rows import (
     JOB_FIELDS,
@@ -78,7 +79,6 @@ class Service:
         self.store = store
         self.settings = settings
         self._changes = Changes(store.client)
-        self._engine = Engine(store, settings.fanout_window, "client")
         self._workflows: OrderedDict[str, Workflow] = OrderedDict()
         #: does this process start orchestrator and worker itself? Then nobody is told to.
         self.hosted = False
@@ -109,28 +109,31 @@ class Service:
             "ttl_s": max(1, int(self.settings.state_ttl_s)),
         }
         told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
-        submitted = insist(
-            lambda: self.store.submit(execution, told, spec, fields, key or "", self.compile_s)
-        )
-        if submitted.verdict == "CONFLICT":
-            raise Conflict(
-                f"key {key!r} belongs to execution {submitted.id}, which was submitted with another "
-                "workflow or other parameters; choose another key, or none"
+        chunks = static_chunks(execution, workflow) if self.compile_s else iter(())
+        first = list(islice(chunks, 1))
+        verdict, found = insist(
+            lambda: self.store.submit(
+                execution, told, spec, fields, key or "", self.compile_s, first
             )
-        if submitted.id == execution and self.compile_s:
+        )
+        if verdict == "CONFLICT":
+            raise Conflict(
+                f"key {key!r} belongs to execution {found}, which was submitted with another workflow "
+                "or other parameters; choose another key, or none"
+            )
+        if found == execution:
             keep(self._workflows, execution, workflow)
-            self._compile(workflow, submitted)
-        return submitted.id
+            self._extend(execution, chunks)
+        return found
 
-    def _compile(self, workflow: Workflow, submitted: Submitted) -> None:
-        """Makes its jobs here. Whatever keeps us from it, an orchestrator does when our lease ends."""
+    def _extend(self, execution: str, chunks: Iterable[Chunk]) -> None:
+        """Whatever keeps us from it, an orchestrator goes on after `compile_s`."""
         try:
-            self._engine.compile(submitted.id, workflow)
-            if submitted.mark:
-                item = Item(workflow.domain, f"compile {submitted.id}")
-                self.store.finish_agenda(item, submitted.mark)
-        except (redis.exceptions.RedisError, InputError) as error:
-            log.info("event=compile_left execution=%s error=%r", submitted.id, str(error))
+            for chunk in chunks:
+                if self.store.extend(execution, *chunk) == "CLOSED":
+                    return
+        except redis.exceptions.RedisError as error:
+            log.info("event=compile_left execution=%s error=%r", execution, str(error))
 
     def execution(self, id_: str) -> dict[str, Any]:
         """All about one execution. Raises NotFound."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -150,6 +150,25 @@ def run(client: Any, request: Request) -> Any:
         return client.execute_command(*request.evalsha())
     except NoScriptError:
         return client.execute_command(*request.eval())
+
+
+def run_all(client: Any, requests: Sequence[Request]) -> list[Any]:
+    """Runs requests in one round trip, in their order. Each must do no harm when it comes again.
+
+    Raises the first error that Redis answers.
+    """
+    from redis.exceptions import NoScriptError, RedisError
+
+    with client.pipeline(transaction=False) as pipe:
+        for request in requests:
+            pipe.execute_command(*request.evalsha())
+        replies = pipe.execute(raise_on_error=False)
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        return [run(client, request) for request in requests]
+    for reply in replies:
+        if isinstance(reply, RedisError):
+            raise reply
+    return list(replies)
 
 
 Runner = Callable[[Request], Any]

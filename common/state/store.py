@@ -26,7 +26,7 @@ from ..jobs import (
 )
 from . import keys
 from .replies import as_mapping, as_text, as_texts, parse_advance, parse_beat, parse_results
-from .scripts import Limits, Request, Script, Scripts, run
+from .scripts import Limits, Request, Script, Scripts, run, run_all
 
 #: jobs in one chunk of an extension; a script touches at most 500
 CHUNK = 200
@@ -43,6 +43,15 @@ class NewJob:
     fields: dict[str, str | int | float]
 
 
+class Chunk(NamedTuple):
+    """One chunk of an execution's jobs, as `Store.extend` takes it."""
+
+    stage: str
+    number: int
+    last: bool
+    jobs: Sequence[NewJob]
+
+
 class Item(NamedTuple):
     """Work for an orchestrator: its domain, and `<verb> <execution> <job>`."""
 
@@ -56,14 +65,6 @@ class Taken(NamedTuple):
     mark: str
     items: list[Item]
     next_s: float | None
-
-
-class Submitted(NamedTuple):
-    """OK, EXISTS or CONFLICT; the execution's id; the mark of the lease to compile it."""
-
-    verdict: str
-    id: str
-    mark: str
 
 
 class Holder(NamedTuple):
@@ -212,18 +213,33 @@ class Store:
         spec: str,
         fields: dict[str, Any],
         key: str = "",
-        lease_s: float = 0.0,
-    ) -> Submitted:
-        """Accepts an execution. For `lease_s` its compilation is left to whoever submits it."""
+        compile_s: float = 0.0,
+        jobs: Sequence[Chunk] = (),
+    ) -> tuple[str, str]:
+        """(OK, EXISTS or CONFLICT, the execution's id); its first chunks come in the same round trip.
+
+        With `compile_s` whoever submits extends it; an orchestrator goes on after so many seconds.
+        """
         pairs = [item for pair in fields.items() for item in pair]
-        lease_ms = int(lease_s * 1000)
-        reply = self._call("execution_submit", execution, digest, key, spec, lease_ms, *pairs)
-        return Submitted(*as_texts(reply))
+        compile_ms = int(compile_s * 1000)
+        requests = [
+            self._request("execution_submit", execution, digest, key, spec, compile_ms, *pairs)
+        ]
+        requests += [self._extend_request(execution, *chunk) for chunk in jobs]
+        verdict, id_ = run_all(self.client, requests)[0]
+        return as_text(verdict), as_text(id_)
 
     def extend(
         self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]
     ) -> str:
         """Adds one chunk of jobs; OK, DONE, AHEAD or CLOSED."""
+        return as_text(
+            run(self.client, self._extend_request(execution, stage, chunk, last, jobs))
+        )
+
+    def _extend_request(
+        self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]
+    ) -> Request:
         jobs = list(jobs)
         common = _common_fields(jobs)
         args: list[Any] = [execution, stage, chunk, int(last), 2 * len(common)]
@@ -231,7 +247,7 @@ class Store:
         for job in jobs:
             own = [item for pair in job.fields.items() if pair[0] not in common for item in pair]
             args += [job.name, " ".join(job.upstreams), len(own), *own]
-        return self._text("execution_extend", *args)
+        return self._request("execution_extend", *args)
 
     def control(self, execution: str, verb: str) -> str:
         """pause, resume or cancel; the status after it, or GONE."""

@@ -27,7 +27,8 @@ def static_jobs(execution: str, workflow: Workflow) -> Iterator[NewJob]:
     dependents = _dependents(workflow)
     for job in workflow.jobs.values():
         fields = _fields(execution, workflow, job)
-        fields["dependents"] = " ".join(dependents[job.id])
+        if dependents[job.id]:
+            fields["dependents"] = " ".join(dependents[job.id])
         if job.upstreams():
             upstreams = [job_id(execution, name) for name in job.upstreams()]
             fields["dependency_ids"] = json.dumps(upstreams)

@@ -25,7 +25,7 @@ from ...common.jobs import rq_data
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
 from ...common.spec.placeholders import references, resolve
-from ...common.state.store import CHUNK, STATIC, NewJob, Store
+from ...common.state.store import CHUNK, STATIC, Chunk, NewJob, Store
 from . import compiler
 
 log = logging.getLogger("penstock.orchestrator")
@@ -71,15 +71,15 @@ class Engine:
         user's end its job.
         """
         verb, execution, job = _parts(item)
+        if verb == "expire":
+            return self._expire(execution, go_on)
         workflow = self._workflow(execution)
         go_on()
         try:
-            if verb == "expire":
-                self._expire(execution, go_on)
-            elif workflow is None:
+            if workflow is None:
                 return
             elif verb == "compile":
-                self.compile(execution, workflow, go_on)
+                self._compile(execution, workflow, go_on)
             elif verb == "expand":
                 self._expand(execution, workflow.jobs[job], workflow, go_on)
             else:
@@ -101,16 +101,9 @@ class Engine:
             keep(self._workflows, execution, Workflow.from_json(text))
         return self._workflows[execution]
 
-    def compile(
-        self, execution: str, workflow: Workflow, go_on: Callable[[], None] = lambda: None
-    ) -> None:
-        """Makes the jobs that a workflow names, as far as they are not there. Raises InputError."""
-        jobs = compiler.static_jobs(execution, workflow)
-        count = len(workflow.jobs)
-        for number, start in enumerate(range(0, max(count, 1), CHUNK)):
-            chunk = list(islice(jobs, CHUNK))
-            last = start + CHUNK >= count
-            if self._store.extend(execution, STATIC, number, last, chunk) == "CLOSED":
+    def _compile(self, execution: str, workflow: Workflow, go_on: Callable[[], None]) -> None:
+        for chunk in static_chunks(execution, workflow):
+            if self._store.extend(execution, *chunk) == "CLOSED":
                 return
             go_on()
 
@@ -262,6 +255,14 @@ class Engine:
         while start >= 0:
             start = self._store.expire(execution, start)
             go_on()
+
+
+def static_chunks(execution: str, workflow: Workflow) -> Iterator[Chunk]:
+    """The jobs that a workflow names, chunk by chunk; one without any when it names none."""
+    jobs = compiler.static_jobs(execution, workflow)
+    count = len(workflow.jobs)
+    for number, start in enumerate(range(0, max(count, 1), CHUNK)):
+        yield Chunk(STATIC, number, start + CHUNK >= count, list(islice(jobs, CHUNK)))
 
 
 def read_over(store: Store, execution: str, job: Job) -> Any:

@@ -16,6 +16,8 @@ from .shapes import Shape, Spec, dependents
 
 ENDED = ("finished", "failed", "stopped", "canceled")
 EXECUTION_ENDED = ("succeeded", "failed", "canceled")
+#: so many jobs begin to expire with the end of their execution
+EXPIRED_AT_ONCE = 32
 
 
 @dataclass(eq=False)
@@ -133,6 +135,8 @@ class Reference:
             group.chunks, group.created = chunk + 1, group.created + len(specs)
         else:
             x.chunks, x.compiled = chunk + 1, x.compiled or last
+            if last:
+                self.agenda.discard(f"compile {x.id}")
         told = {one.name: self._upstreams(x, one) for one in specs}
         for one in specs:
             x.jobs[one.name] = Job(x, one, one.retries, told[one.name][0])
@@ -433,7 +437,8 @@ class Reference:
                 x.over = True
                 if x.status not in EXECUTION_ENDED:
                     x.status = "failed" if x.faults else "succeeded"
-                self.agenda.add(f"expire {x.id}")
+                if len(x.jobs) > EXPIRED_AT_ONCE:
+                    self.agenda.add(f"expire {x.id}")
         return answer.status if isinstance(answer, Execution) else answer
 
     # -- what the nodes' part adds

@@ -284,19 +284,20 @@ def an_execution_did_not_notice_its_end(play: Play) -> None:
     play.to_the_end()
     fields = {"status": "running", "finished": 0}
     play.client.hset(keys.execution(play.id), mapping=fields)
-    play.client.delete(keys.agenda("default"))
+    play.client.persist(keys.execution(play.id))
 
 
 @breaks("all its jobs have ended, but it has not")
 def an_execution_was_opened_by_hand(play: Play) -> None:
     play.to_the_end()
     play.client.hset(keys.execution(play.id), "status", "running")
+    play.client.persist(keys.execution(play.id))
 
 
 @breaks("it has ended, but will never expire")
 def the_agenda_is_deleted_at_the_end(play: Play) -> None:
     play.to_the_end()
-    play.client.delete(keys.agenda("default"))
+    play.client.persist(keys.execution(play.id))
 
 
 @breaks("its retry stands still")
@@ -305,7 +306,7 @@ def what_a_retry_left_to_do_is_deleted(play: Play) -> None:
     play.store.control(play.id, "cancel")
     play.client.hset(keys.execution(play.id), mapping={"status": "running", "retrying": 1})
     play.client.xadd(keys.events(), {"event": "execution_running", "execution": play.id})
-    play.client.zrem(keys.agenda("default"), f"expire {play.id}")
+    play.client.persist(keys.execution(play.id))
 
 
 @pytest.mark.parametrize("server", ["redis7"], indirect=True)

@@ -10,10 +10,10 @@ FIELDS = {"name": "t", "ttl_s": 100, "policy": "continue", "parallelism": 0}
 
 def test_submit_is_idempotent_by_id_and_by_key(cluster):
     store = cluster.store
-    assert store.submit("aaaaaaaaaaaa", "d1", "{}", FIELDS, "key")[:2] == ("OK", "aaaaaaaaaaaa")
-    assert store.submit("aaaaaaaaaaaa", "d1", "{}", FIELDS, "key")[:2] == ("EXISTS", "aaaaaaaaaaaa")
-    assert store.submit("bbbbbbbbbbbb", "d1", "{}", FIELDS, "key")[:2] == ("EXISTS", "aaaaaaaaaaaa")
-    assert store.submit("bbbbbbbbbbbb", "d2", "{}", FIELDS, "key")[:2] == ("CONFLICT", "aaaaaaaaaaaa")
+    assert store.submit("aaaaaaaaaaaa", "d1", "{}", FIELDS, "key") == ("OK", "aaaaaaaaaaaa")
+    assert store.submit("aaaaaaaaaaaa", "d1", "{}", FIELDS, "key") == ("EXISTS", "aaaaaaaaaaaa")
+    assert store.submit("bbbbbbbbbbbb", "d1", "{}", FIELDS, "key") == ("EXISTS", "aaaaaaaaaaaa")
+    assert store.submit("bbbbbbbbbbbb", "d2", "{}", FIELDS, "key") == ("CONFLICT", "aaaaaaaaaaaa")
     assert store.execution("bbbbbbbbbbbb") == {}
     assert store.control("aaaaaaaaaaaa", "cancel") == "canceled"
     assert store.expire("aaaaaaaaaaaa", 0) == -1

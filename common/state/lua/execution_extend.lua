@@ -64,6 +64,7 @@ if stage ~= ':static' then
   redis.call('HINCRBY', K.group(x_id, stage), 'created', #made)
 elseif last then
   redis.call('HSET', K.execution(x_id), 'compiled', 1)
+  redis.call('ZREM', K.agenda(x.domain), 'compile ' .. x_id)
 end
 for _, job in ipairs(made) do
   if job.failed then

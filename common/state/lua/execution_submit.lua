@@ -3,13 +3,13 @@
 -- ARGV  id, digest of what is submitted, key ('' for none), spec (JSON), for how long (ms)
 --       whoever submits compiles it itself (0: an orchestrator does, at once), then
 --       pairs: the execution's fields (name, root, parallelism, policy, ttl_s, domain ...)
--- RETURNS {OK | EXISTS | CONFLICT, the execution's id, the mark of the lease to compile it}
+-- RETURNS {OK | EXISTS | CONFLICT, the execution's id}
 -- KEEPS  one execution a key; CONFLICT when the key or id holds another digest.
 local id, digest, key, spec, lease_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local known = id
 if key ~= '' then known = redis.call('GET', K.submission(key)) or id end
 local there = redis.call('HGET', K.execution(known), 'submitted_digest')
-if there then return { there == digest and 'EXISTS' or 'CONFLICT', known, '' } end
+if there then return { there == digest and 'EXISTS' or 'CONFLICT', known } end
 
 local fields = { 'id', id, 'key', key, 'submitted_digest', digest, 'status', 'pending',
   'created_at', now_iso() }
@@ -23,4 +23,5 @@ redis.call('SET', K.spec(id), spec)
 redis.call('ZADD', K.executions(), NOW_MS, id)
 if key ~= '' then redis.call('SET', K.submission(key), id) end
 event('execution_pending', 'execution', id)
-return { 'OK', id, post_agenda(domain, 'compile ' .. id, lease_ms) }
+post_agenda(domain, 'compile ' .. id, lease_ms)
+return { 'OK', id }

@@ -15,18 +15,14 @@ end
 local function lease_mark(lease_ms)
   return string.format('%.3f', NOW_MS + lease_ms - 1 + NOW_US / 1000)
 end
--- Puts an item before those who serve a domain: now, or (`lease_ms`) when the lease of whoever
--- posts it has ended, of which it returns the mark.
-local function post_agenda(domain, item, lease_ms)
-  local leased = (lease_ms or 0) > 0
-  local at = leased and lease_mark(lease_ms) or tostring(NOW_MS)
-  redis.call('ZADD', K.agenda(domain), at, item)
+-- Puts an item before those who serve a domain: now, or (`in_ms`) when whoever posts it may have died.
+local function post_agenda(domain, item, in_ms)
+  redis.call('ZADD', K.agenda(domain), NOW_MS + (in_ms or 0), item)
   local seen = redis.call('ZMSCORE', K.domains(), domain, '*')
   if not seen[1] then redis.call('ZADD', K.domains(), NOW_MS, domain) end
-  if leased then return at end
+  if (in_ms or 0) > 0 then return end
   local visited = math.max(tonumber(seen[1] or NOW_MS), tonumber(seen[2] or 0))
   ring_bell(NOW_MS - visited > TAKEOVER_MS and '*' or domain)
-  return at
 end
 -- One who serves these domains (`gpu rag`, or `*`) is there. Returns them as a set.
 local function visit(served)

@@ -1,7 +1,8 @@
--- requires: keys now iso event agenda later
+-- requires: keys now iso event agenda later expiry
 -- Executions touched by this script: read once, counted in memory, written and
 -- checked for their end once, by X.flush() as the script's last step.
 local X = { cache = {} }
+local EXPIRED_AT_ONCE = 32 -- jobs whose TTL begins in the script that ends their execution
 local EXECUTION_ENDED = { succeeded = true, failed = true, canceled = true }
 function X.get(id)
   local x = X.cache[id]
@@ -33,7 +34,8 @@ local function try_end(x)
     redis.call('HSET', K.execution(x.id), 'status', x.status, 'ended_at', now_iso())
     event('execution_ended', 'execution', x.id, 'status', x.status)
   end
-  post_agenda(x.domain, 'expire ' .. x.id)
+  if tonumber(v[1] or 0) > EXPIRED_AT_ONCE then return post_agenda(x.domain, 'expire ' .. x.id) end
+  expire(x, 0, EXPIRED_AT_ONCE + 1)
 end
 function X.flush()
   write_later()
