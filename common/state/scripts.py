@@ -159,6 +159,8 @@ def run_all(client: Any, requests: Sequence[Request]) -> list[Any]:
     """
     from redis.exceptions import NoScriptError, RedisError
 
+    if len(requests) == 1:
+        return [run(client, requests[0])]
     with client.pipeline(transaction=False) as pipe:
         for request in requests:
             pipe.execute_command(*request.evalsha())

@@ -359,12 +359,10 @@ class ReferenceCluster(Reference):
                 if level == priority and (class_ == "any" or node.tags.issuperset(class_.split("+")))
             ]  # fmt: skip
             passed: set[str] = set()
-            while heads := [job for queue in queues for job in _first(queue, passed)]:
+            while lanes and (heads := [job for queue in queues for job in _first(queue, passed)]):
                 job = min(heads, key=lambda job: job.entered)
                 if self._dismiss(job, node):
                     continue
-                if lanes == 0:
-                    return claimed
                 if within(node.charge(job), free):
                     claimed.append(self._take(node, job, claim, free))
                     lanes -= 1
