@@ -111,6 +111,7 @@ local function take(n, job, claim_id, free, rider)
   if p[8] then clear_reservation(job) end
   job.attempt, job.claim, job.status = job.attempt + 1, claim_id, 'started'
   job.worker_name = n.id
+  Q.fresh[job.id] = nil
   redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt, 'claim', claim_id,
     'worker_name', n.id, 'started_at', now_iso())
   do_later('HSET', K.node_leases(n.id), job.id,

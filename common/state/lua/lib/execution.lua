@@ -1,7 +1,7 @@
 -- requires: keys now iso event agenda later expiry
 -- Executions touched by this script: read once, counted in memory, written and
 -- checked for their end once, by X.flush() as the script's last step.
-local X = { cache = {} }
+local X = { cache = {}, wake = function() end } -- wake: nodes, for what was queued (queue.lua)
 local EXPIRED_AT_ONCE = 32 -- jobs whose TTL begins in the script that ends their execution
 local EXECUTION_ENDED = { succeeded = true, failed = true, canceled = true }
 function X.get(id)
@@ -39,6 +39,7 @@ local function try_end(x)
 end
 function X.flush()
   write_later()
+  X.wake()
   for id, x in pairs(X.cache) do
     if x.changed and x.status == nil then -- it is gone, and counting would leave a part of it behind
       x.deltas, x.changed = {}, false

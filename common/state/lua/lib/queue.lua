@@ -1,7 +1,8 @@
 -- requires: keys now iso event job nodes execution
 -- Queue lists: entering them, waking a node for them, parking what no live
 -- node could ever run.
-local Q = { stamps = 0, listed = {} } -- listed: queues that this script has put on the list of those
+-- `listed`: queues that this script has put on the list of those; `fresh`: jobs that it queued.
+local Q = { stamps = 0, listed = {}, fresh = {} }
 local idle_ids
 -- The time at which a job enters its list; jobs of one script keep their order.
 local function stamp()
@@ -62,5 +63,12 @@ function Q.enqueue(job, front)
   end
   event('job_queued', 'execution', job.execution, 'job', job.job)
   job.status = 'queued'
-  Q.wake(job.class, job.needs)
+  Q.fresh[#Q.fresh + 1] = job
+  Q.fresh[job.id] = true
+end
+-- Wakes nodes for the jobs that this script queued, and did not claim (`Q.fresh[id]` is nil then).
+function X.wake()
+  for _, job in ipairs(Q.fresh) do
+    if Q.fresh[job.id] and (not idle_ids or #idle_ids > 0) then Q.wake(job.class, job.needs) end
+  end
 end
