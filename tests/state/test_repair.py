@@ -177,10 +177,10 @@ def an_execution_is_resumed_by_hand(play: Play) -> None:
 @breaks("it waits for nothing")
 def what_no_node_could_run_is_deleted(play: Play) -> None:
     play.agenda.tick()
-    play.client.hset(play.key("a"), mapping={"origin": "gpu.p5", "needs": "cpus=1"})
+    play.client.hset(play.key("a"), "needs", "gpus=1")
     assert play.node.claim(1) == []
-    assert play.client.delete(f"{keys.unmet()}:gpu|cpus=1") == 1
-    play.client.hset(play.key("a"), mapping={"origin": "any.p5", "needs": ""})
+    assert play.client.delete(f"{keys.unmet()}:any|gpus=1") == 1
+    play.client.hset(play.key("a"), "needs", "")
 
 
 @breaks("it waits for 2 jobs, but 1 are open")

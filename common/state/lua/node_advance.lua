@@ -4,7 +4,7 @@
 --       daemon knows it), draining (0|1), count of settlements and ten values for
 --       each (job, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms,
 --       log), then pairs: `<root>|<digest>|<function>` and how many riders of it
--- RETURNS {OK | UNKNOWN | SUSPENDED, verdicts (OK | STALE), jobs (see C.payload)}
+-- RETURNS {OK | UNKNOWN | SUSPENDED, verdicts (OK | STALE), jobs (see to_daemon)}
 -- KEEPS  a settlement counts only under its token; the same claim id again returns
 --        the same verdicts and the jobs whose tokens still hold, and changes nothing;
 --        an earlier one that arrives late claims nothing.
@@ -18,8 +18,10 @@ local function jobs_of_last_claim()
   local leases = redis.call('HGETALL', K.node_leases(id))
   for i = 1, #leases, 2 do
     local attempt, claim, rest = string.match(leases[i + 1], '^(%d+) (%S+) %d+ ?(.*)$')
-    local job = claim == claim_id and J.get(leases[i])
-    if J.holds(job, tonumber(attempt), claim) then jobs[#jobs + 1] = C.payload(job, rest == '') end
+    local job = claim == claim_id and J.held(leases[i])
+    if J.holds(job, tonumber(attempt), claim) then
+      jobs[#jobs + 1] = C.again(job.id, job.origin, claim, rest == '')
+    end
   end
   return jobs
 end

@@ -14,7 +14,7 @@ local known = n.incarnation == incarnation
 local answered, held, stale = tonumber(ARGV[4]), {}, {}
 for at = 5, #ARGV, 3 do
   held[ARGV[at]] = ARGV[at + 2]
-  local job = J.get(ARGV[at])
+  local job = J.held(ARGV[at])
   if not J.holds(job, tonumber(ARGV[at + 1]), ARGV[at + 2]) or X.closed(X.get(job.execution)) then
     stale[#stale + 1] = at - 5
   end

@@ -4,7 +4,6 @@
 -- to LOOK_PAST a list; one passed over too often reserves a node.
 local C = {}
 local LOOK_PAST, PASSES, RESERVE_MS, CLAIM_LIMIT = 32, 20, 60000, 256
-local PAYLOAD = { 'data', 'refs', 'timeout_s', 'timeout', 'retry', 'retries_left', 'retries', 'reserved_by' }
 
 local function rewind(r) r.job, r.page, r.at, r.skipped = nil, {}, 1, 0 end
 local function reader(name, page_size)
@@ -17,6 +16,17 @@ local function take_heads(r)
   if r.taken > 0 then redis.call('LPOP', r.key, r.taken) end
   r.taken = 0
 end
+-- An entry as a claim looks at it, with what goes to the daemon. Dates are compared between lists only.
+local function waiting_job(id, r)
+  local v = redis.call('HMGET', K.job(id), 'status', 'run', 'data', 'timeout', 'retries', 'attempt', 'needs', 'refs',
+    'timeout_s', 'retry', 'retries_left', 'reserved_by')
+  if not v[1] then return { id = id, status = 'gone', enqueued_at = '' } end
+  local job = job_table(id, v[1], r.name, v[6])
+  set_work(job, v[7], 'run', v[2], r.dated and redis.call('HGET', job.key, 'enqueued_at'))
+  job.payload = { data = v[3] or '', refs = v[8] or '', timeout_s = v[9] or v[4] or '0', retry = v[10] or '',
+    retries_left = tonumber(v[11] or v[5] or 0), reserved_by = v[12] or nil }
+  return job
+end
 -- The entry under the reader's head, past those it skipped; nil at its end.
 local function peek(r)
   if r.job then return r.job end
@@ -28,7 +38,7 @@ local function peek(r)
   end
   local id = r.page[r.at]
   if not id then return nil end
-  r.job = J.get(id) or { id = id, status = 'gone', enqueued_at = '' }
+  r.job = waiting_job(id, r)
   return r.job
 end
 local function skip(r) r.job, r.at, r.skipped = nil, r.at + 1, r.skipped + 1 end
@@ -93,22 +103,26 @@ local function park(job)
   event('job_parked', 'execution', job.execution, 'job', job.job)
 end
 
--- One job's way to the daemon: the fields of `Claimed`, in its order; `p` are its PAYLOAD.
-local function payload(job, rider, p)
-  local x = X.get(job.execution)
-  return { job.id, job.attempt, job.claim, job.execution, job.job, job.run, x.root, x.digest, p[1] or '',
-    p[2] or '', p[3] or p[4] or '0', job.needs, job.priority, job.origin, p[5] or '',
-    tonumber(p[6] or p[7] or 0), rider and 1 or 0 }
+-- One job's way to the daemon: the fields of `Claimed`, in its order.
+local function to_daemon(job, rider)
+  local x, p = X.get(job.execution), job.payload
+  return { job.id, job.attempt, job.claim, job.execution, job.job, job.run, x.root, x.digest, p.data, p.refs,
+    p.timeout_s, job.needs, job.priority, job.origin, p.retry, p.retries_left, rider and 1 or 0 }
 end
-function C.payload(job, rider) return payload(job, rider, redis.call('HMGET', job.key, unpack(PAYLOAD))) end
+-- The same of one that was claimed before.
+function C.again(id, origin, claim, rider)
+  local job = waiting_job(id, { name = origin })
+  job.claim = claim
+  return to_daemon(job, rider)
+end
 
 -- A rider takes nothing of the node: its slot's place is taken already.
 local RIDES = {}
 local function take(n, job, claim_id, free, rider)
   local charge, text = RIDES, ''
   if not rider then charge, text = N.charge(n, job.needs) end
-  local kept, p = reservation(n), redis.call('HMGET', job.key, unpack(PAYLOAD))
-  if p[8] then clear_reservation(job) end
+  local kept = reservation(n)
+  if job.payload.reserved_by then clear_reservation(job) end
   job.attempt, job.claim, job.status = job.attempt + 1, claim_id, 'started'
   job.worker_name = n.id
   Q.fresh[job.id] = nil
@@ -119,7 +133,7 @@ local function take(n, job, claim_id, free, rider)
   do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
   if rider then
     event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'node', n.id,
-      'queue', job.origin, 'rider', 1)
+      'queue', job.origin, 'rider', '1')
   else
     event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'node', n.id,
       'queue', job.origin, 'needs', job.needs, 'free', A.format(free), 'reservation',
@@ -129,7 +143,7 @@ local function take(n, job, claim_id, free, rider)
     n.dirty = true
   end
   X.count(X.get(job.execution), 'running', 1)
-  return payload(job, rider, p)
+  return to_daemon(job, rider)
 end
 
 -- Queues this node may serve, in groups of one priority, highest first.
@@ -147,6 +161,9 @@ local function levels(n, page_size)
       end
       last.readers[#last.readers + 1] = reader(name, page_size)
     end
+  end
+  for _, level in ipairs(out) do
+    for _, r in ipairs(level.readers) do r.dated = #level.readers > 1 end
   end
   return out
 end
@@ -178,7 +195,7 @@ local function dismiss(r, n)
     return true
   elseif not N.could(n, job.class, job.needs) and not N.could_any(job.class, job.needs) then
     remove(r)
-    Q.park_unmet(job)
+    Q.park_unmet(J.get(job.id))
     return true
   end
 end

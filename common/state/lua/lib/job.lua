@@ -1,11 +1,13 @@
 -- requires: keys
--- A job's hash as a table: the fields that most decisions need are read at once, the
--- others when one of them is asked for. Its execution and name are in its id, its class
--- and priority in its queue's name.
+-- A job's hash as a table. Each field that is read costs, most of all one that is not there: so
+-- what is needed to settle is read first (TOKEN), what is needed to let it run with it or when
+-- it is asked for (WORK), and the rest when one of it is asked for. Its execution and name are in
+-- its id, its class and priority in its queue's name.
 local J = {}
-local NUMBERS = { retries = true, crashes = true, losses = true, passed = true }
+local WORK = { needs = true, kind = true, run = true, enqueued_at = true, waits = true, reason = true }
 local OTHERS = { on_failure = true, tolerated = true, worker_name = true, retries_left = true, retries = true,
   crashes = true, losses = true, passed = true, reserved_by = true, unmet = true }
+local NUMBERS = { retries = true, crashes = true, losses = true, passed = true }
 local classes = {}
 
 local function class_of(origin)
@@ -27,33 +29,48 @@ local function read_others(job)
   end
   job.retries_left = tonumber(job.retries_left or job.retries) -- those that are left, once one was made
 end
+local function set_work(job, needs, kind, run, enqueued_at, waits, reason)
+  rawset(job, 'work_read', true)
+  job.needs, job.kind, job.run = needs or '', kind or 'run', run or nil
+  job.enqueued_at, job.waits, job.reason = enqueued_at or nil, tonumber(waits or 0), reason or nil
+end
 local lazy = { __index = function(job, name)
   if name == 'class' or name == 'priority' then return class_of(job.origin)[name] end
-  if not OTHERS[name] or rawget(job, 'all_read') then return nil end
-  rawset(job, 'all_read', true)
-  read_others(job)
+  if WORK[name] and not rawget(job, 'work_read') then
+    set_work(job, unpack(redis.call('HMGET', job.key, 'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')))
+  elseif OTHERS[name] and not rawget(job, 'all_read') then
+    rawset(job, 'all_read', true)
+    read_others(job)
+  else
+    return nil
+  end
   return rawget(job, name)
 end }
-local function make(id, status, origin, needs, attempt, claim, group, gate, dependents, kind, run, enqueued_at,
-    waits, reason)
+local function job_table(id, status, origin, attempt, claim, group, gate, dependents)
   local execution, name = string.match(id, '^([^-]*)-(.*)$')
   return setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = status,
-    origin = origin or nil, needs = needs or '', attempt = tonumber(attempt or 0), claim = claim or nil,
-    group = group or nil, gate = gate or nil, dependents = dependents or nil, kind = kind or 'run',
-    run = run or nil, enqueued_at = enqueued_at or nil, waits = tonumber(waits or 0), reason = reason or nil },
-    lazy)
+    origin = origin or nil, attempt = tonumber(attempt or 0), claim = claim or nil, group = group or nil,
+    gate = gate or nil, dependents = dependents or nil }, lazy)
 end
 -- nil when it is gone.
 function J.get(id)
-  local values = redis.call('HMGET', K.job(id), 'status', 'origin', 'needs', 'attempt', 'claim', 'group',
-    'gate', 'dependents', 'kind', 'run', 'enqueued_at', 'waits', 'reason')
-  return values[1] and make(id, unpack(values, 1, 13)) or nil
+  local v = redis.call('HMGET', K.job(id), 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
+    'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')
+  if not v[1] then return nil end
+  local job = job_table(id, unpack(v, 1, 7))
+  set_work(job, unpack(v, 8, 13))
+  return job
+end
+-- The same of one that somebody says to hold.
+function J.held(id)
+  local v = redis.call('HMGET', K.job(id), 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents')
+  return v[1] and job_table(id, unpack(v, 1, 7)) or nil
 end
 -- One that is not in Redis yet: `row` is its key and its fields, as HSET takes them, with
 -- its status first. It is written with the first change of its status, or by J.write.
 function J.new(id, row, fields)
-  local job = make(id, row[3], fields.origin, fields.needs, nil, nil, fields.group, nil, fields.dependents,
-    fields.kind, fields.run)
+  local job = job_table(id, row[3], fields.origin, nil, nil, fields.group, nil, fields.dependents)
+  set_work(job, fields.needs, fields.kind, fields.run)
   job.unwritten = row
   return job
 end

@@ -93,7 +93,7 @@ S.append_log = append_log
 -- Returns OK, or STALE when the token does not hold or the execution was closed, with
 -- nothing recorded.
 function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms, log)
-  local job = J.get(id)
+  local job = J.held(id)
   N.drop_lease(n, id, attempt, claim)
   if not J.holds(job, attempt, claim) then
     event('settle_stale', 'node', n.id, 'id', id, 'attempt', attempt)
