@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -153,6 +154,7 @@ def config_of(run: str, data: bytes) -> bytes:
     return data[len(_rq_head(run).encode()) : -1]
 
 
+@lru_cache(maxsize=1024)
 def _rq_head(run: str) -> str:
     return f"[{json.dumps(run.replace(':', '.'))}, null, [], "
 

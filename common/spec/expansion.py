@@ -94,9 +94,12 @@ class Expansion:
 
     def id(self, index: int) -> str:
         """`<source>_<index>_<param>_<value>...`, of `[A-Za-z0-9_-]`, at most 128 characters."""
+        return self._id(index, {} if self._is_over else self.parameters(index))
+
+    def _id(self, index: int, parameters: Mapping[str, Any]) -> str:
         plain = f"{self.source}_{index}"
         if not self._is_over:
-            for name, value in self.parameters(index).items():
+            for name, value in parameters.items():
                 plain += _OUTSIDE.sub("_", f"_{name}_{as_text(value)}")
         if len(plain) <= LONGEST_ID:
             return plain
@@ -110,7 +113,7 @@ class Expansion:
     def child(self, index: int) -> Child:
         """Job `index`, with its axes (or item) filled in."""
         parameters = self.parameters(index)
-        name = self.id(index)
+        name = self._id(index, parameters)
         names = {"index": index, **parameters}
         template = self.template
         config = bind(template.config, names) if template else {}

@@ -8,8 +8,9 @@ a connection of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import redis
@@ -28,6 +29,8 @@ from . import keys
 from .replies import as_mapping, as_text, as_texts, parse_advance, parse_beat, parse_results
 from .scripts import Limits, Request, Script, Scripts, run, run_all
 
+Field = str | int | float
+
 #: jobs in one chunk of an extension; a script touches at most 500
 CHUNK = 200
 #: the stage of the jobs that the workflow names; no fan-out can have this name
@@ -40,7 +43,7 @@ class NewJob:
 
     name: str
     upstreams: tuple[str, ...]
-    fields: dict[str, str | int | float]
+    fields: dict[str, Field]
 
 
 class Chunk(NamedTuple):
@@ -230,23 +233,34 @@ class Store:
         return as_text(verdict), as_text(id_)
 
     def extend(
-        self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]
+        self,
+        execution: str,
+        stage: str,
+        chunk: int,
+        last: bool,
+        jobs: Iterable[NewJob],
+        shared: Mapping[str, Field] | None = None,
     ) -> str:
-        """Adds one chunk of jobs; OK, DONE, AHEAD or CLOSED."""
-        return as_text(
-            run(self.client, self._extend_request(execution, stage, chunk, last, jobs))
-        )
+        """Adds one chunk of jobs; OK, DONE, AHEAD or CLOSED. `shared` are fields of all of them."""
+        request = self._extend_request(execution, stage, chunk, last, jobs, shared)
+        return as_text(run(self.client, request))
 
     def _extend_request(
-        self, execution: str, stage: str, chunk: int, last: bool, jobs: Iterable[NewJob]
+        self,
+        execution: str,
+        stage: str,
+        chunk: int,
+        last: bool,
+        jobs: Iterable[NewJob],
+        shared: Mapping[str, Field] | None = None,
     ) -> Request:
-        jobs = list(jobs)
-        common = _common_fields(jobs)
-        args: list[Any] = [execution, stage, chunk, int(last), 2 * len(common)]
-        args += [item for pair in common.items() for item in pair]
+        if shared is None:
+            jobs, shared = _with_shared(list(jobs))
+        args: list[Any] = [execution, stage, chunk, int(last), 2 * len(shared)]
+        args += chain.from_iterable(shared.items())
         for job in jobs:
-            own = [item for pair in job.fields.items() if pair[0] not in common for item in pair]
-            args += [job.name, " ".join(job.upstreams), len(own), *own]
+            args += (job.name, " ".join(job.upstreams), 2 * len(job.fields))
+            args += chain.from_iterable(job.fields.items())
         return self._request("execution_extend", *args)
 
     def control(self, execution: str, verb: str) -> str:
@@ -401,13 +415,21 @@ class Store:
         return as_text(self._call(script, *args))
 
 
-def _common_fields(jobs: Sequence[NewJob]) -> dict[str, str | int | float]:
-    """The fields that all these jobs have alike."""
-    common = dict(jobs[0].fields) if jobs else {}
+def _with_shared(jobs: list[NewJob]) -> tuple[list[NewJob], dict[str, Field]]:
+    """The jobs without the fields that all of them have alike, and these."""
+    shared = dict(jobs[0].fields) if jobs else {}
     for job in jobs:
-        for name in [name for name in common if job.fields.get(name) != common[name]]:
-            del common[name]
-    return common
+        for name in [name for name in shared if job.fields.get(name) != shared[name]]:
+            del shared[name]
+    own = [
+        NewJob(
+            job.name,
+            job.upstreams,
+            {name: value for name, value in job.fields.items() if name not in shared},
+        )
+        for job in jobs
+    ]
+    return own, shared
 
 
 def _served(domains: Sequence[str]) -> str:

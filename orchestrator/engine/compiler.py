@@ -21,6 +21,9 @@ CUSTOM_FAN_IN = "penstock.worker.fanin:custom"
 
 Fields = dict[str, str | int | float]
 
+_as_json = json.JSONEncoder().encode
+_AS_USUAL = Retry()
+
 
 def static_jobs(execution: str, workflow: Workflow) -> Iterator[NewJob]:
     """The jobs that the workflow itself names, in its order; children come with their fan-out."""
@@ -31,19 +34,26 @@ def static_jobs(execution: str, workflow: Workflow) -> Iterator[NewJob]:
             fields["dependents"] = " ".join(dependents[job.id])
         if job.upstreams():
             upstreams = [job_id(execution, name) for name in job.upstreams()]
-            fields["dependency_ids"] = json.dumps(upstreams)
+            fields["dependency_ids"] = _as_json(upstreams)
         yield NewJob(job.id, _upstreams(job), fields)
 
 
-def child_job(execution: str, source: Job, child: Child, tolerated: bool) -> NewJob:
-    """One job of a fan-out; its place in it stands in RQ's `meta`. `tolerated`: `tolerates_failures`."""
+def shared_by_children(execution: str, source: Job, tolerated: bool) -> Fields:
+    """The fields that all jobs of a fan-out have alike. `tolerated`: `tolerates_failures`."""
     assert source.template is not None
-    fields = _work_fields(source.template, child.run, child.config, child.command)
-    fields["group"] = source.id
+    return {
+        **_settings(source.template),
+        "group": source.id,
+        "dependency_ids": _as_json([job_id(execution, source.id)]),
+        **_failure_fields(source, tolerated=tolerated),
+    }
+
+
+def child_job(child: Child) -> NewJob:
+    """One job of a fan-out, with the fields of its own; its place in it stands in RQ's `meta`."""
+    fields = _call(child.run, child.config, child.command)
     fields["description"] = child.name
-    fields["meta"] = json.dumps(child.metadata)
-    fields["dependency_ids"] = json.dumps([job_id(execution, source.id)])
-    fields.update(_failure_fields(source, tolerated=tolerated))
+    fields["meta"] = _as_json(child.metadata)
     return NewJob(child.id, (), fields)
 
 
@@ -58,10 +68,9 @@ def tolerates_failures(workflow: Workflow, fan_out: str) -> bool:
 
 def _fields(execution: str, workflow: Workflow, job: Job) -> Fields:
     if job.kind == "run":
-        fields = _work_fields(job, job.run, job.config, job.command)
+        fields = {**_call(job.run, job.config, job.command), **_settings(job)}
     elif job.aggregation and job.aggregation.strategy == "custom":
-        fields = _work_fields(job, CUSTOM_FAN_IN, {}, None)
-        fields["kind"] = "fan-in"
+        fields = {**_call(CUSTOM_FAN_IN, {}, None), **_settings(job), "kind": "fan-in"}
     else:
         fields = {"kind": job.kind, "run": f"penstock:{job.kind}"}
         fields["data"] = rq_data(f"penstock:{job.kind}", "{}")
@@ -80,22 +89,28 @@ def _failure_fields(job: Job, *, tolerated: bool) -> Fields:
     return fields
 
 
-def _work_fields(
-    work: Work,
-    run: str | None,
-    config: Mapping[str, Any],
-    command: str | tuple[str, ...] | None,
+def _call(
+    run: str | None, config: Mapping[str, Any], command: str | tuple[str, ...] | None
 ) -> Fields:
+    """What is called: `run`, RQ's `data`, and the jobs whose results it names."""
     if command is not None:
         run, config = SHELL, {**config, "command": command}
     assert run is not None  # `resolve_functions` saw to it
-    refs = references(config)
+    text, refs = _as_json(config), ()
+    if "${" in text:
+        refs = references(config)
+        text = text if refs else _as_json(unescape(config))
+    fields: Fields = {"run": run, "data": rq_data(run, text)}
+    if refs:
+        fields["refs"] = " ".join(refs)
+    return fields
+
+
+def _settings(work: Work) -> Fields:
+    """Where and how it runs."""
     class_ = queue_class(work.capabilities)
-    text = json.dumps(config if refs else unescape(config))
     timeout = max(1, round(work.timeout_s))
     fields: Fields = {
-        "run": run,
-        "data": rq_data(run, text),
         "origin": queue_name(class_, work.priority),
         "timeout": timeout,
         "retries": work.retry.max,
@@ -105,9 +120,7 @@ def _work_fields(
     needs = format_amounts(work.resources.needs())
     if needs:
         fields["needs"] = needs
-    if refs:
-        fields["refs"] = " ".join(refs)
-    if work.retry != Retry():
+    if work.retry != _AS_USUAL:
         fields["retry"] = work.retry.model_dump_json()
     return fields
 

@@ -123,6 +123,8 @@ class Engine:
         began = time.monotonic()
         fan_out = self._fan_out(execution, job)
         expansion, limit = fan_out.expansion, job.max_parallel_jobs or 0
+        tolerated = compiler.tolerates_failures(workflow, job.id)
+        shared = compiler.shared_by_children(execution, job, tolerated)
         verdict, created, chunk, settled = self._store.open_group(
             execution, job.id, len(expansion), limit, self._window, fan_out.output
         )
@@ -133,9 +135,9 @@ class Engine:
             log.info("[FAN-OUT] [Job: %s] %s jobs=%d", job.id, outcome, len(expansion))
         while created < len(expansion) and created - settled < self._window:
             stop = min(created + min(CHUNK, self._window), len(expansion))
-            jobs = self._children(execution, workflow, job, expansion, created, stop)
+            jobs = _children(expansion, created, stop)
             last = stop == len(expansion)
-            if self._store.extend(execution, job.id, chunk, last, jobs) == "CLOSED":
+            if self._store.extend(execution, job.id, chunk, last, jobs, shared) == "CLOSED":
                 return
             go_on()
             group = self._store.group(execution, job.id)
@@ -146,21 +148,6 @@ class Engine:
             log.info(
                 "[FAN-OUT] [Job: %s] FANOUT_COMPLETE jobs=%d ms=%.1f", job.id, created, milliseconds
             )
-
-    def _children(
-        self,
-        execution: str,
-        workflow: Workflow,
-        job: Job,
-        expansion: Expansion,
-        start: int,
-        stop: int,
-    ) -> Iterator[NewJob]:
-        tolerated = compiler.tolerates_failures(workflow, job.id)
-        for index in range(start, stop):
-            child = expansion.child(index)
-            log.debug("[FAN-OUT] [Job: %s] makes %s", job.id, child.id)
-            yield compiler.child_job(execution, job, child, tolerated)
 
     # -- fan-in
 
@@ -255,6 +242,13 @@ class Engine:
         while start >= 0:
             start = self._store.expire(execution, start)
             go_on()
+
+
+def _children(expansion: Expansion, start: int, stop: int) -> Iterator[NewJob]:
+    for index in range(start, stop):
+        child = expansion.child(index)
+        log.debug("[FAN-OUT] [Job: %s] makes %s", expansion.source, child.id)
+        yield compiler.child_job(child)
 
 
 def static_chunks(execution: str, workflow: Workflow) -> Iterator[Chunk]:
