@@ -7,6 +7,7 @@ keys, and is frozen. A model checks itself only; what jobs mean to each other is
 
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
@@ -162,6 +163,8 @@ class Job(Work):
         """`run`, `fan-out` or `fan-in`."""
         return "fan-out" if self.type == FAN_OUT else "fan-in" if self.type == FAN_IN else "run"
 
+    # Asked for again and again; a copy keeps them, so it must not change what they are made of.
+    @cached_property
     def references(self) -> tuple[str, ...]:
         """Jobs whose results this job (or its template) names, in order."""
         parts: list[Any] = [self.config, self.command, self.over]
@@ -169,10 +172,11 @@ class Job(Work):
             parts += [self.template.config, self.template.command]
         return references(parts)
 
+    @cached_property
     def upstreams(self) -> tuple[str, ...]:
         """Jobs that must end first: declared, named by reference, and a fan-in's fan-out."""
         source = (self.fan_out_job_id,) if self.fan_out_job_id else ()
-        return tuple(dict.fromkeys((*self.depends_on, *self.references(), *source)))
+        return tuple(dict.fromkeys((*self.depends_on, *self.references, *source)))
 
     @classmethod
     def _adapted(cls, data: dict[Any, Any]) -> dict[Any, Any]:
@@ -217,7 +221,7 @@ class Workflow(_Model):
 
     def dependencies(self) -> dict[str, tuple[str, ...]]:
         """For each job, the jobs that must end before it starts."""
-        return {name: job.upstreams() for name, job in self.jobs.items()}
+        return {name: job.upstreams for name, job in self.jobs.items()}
 
     def work(self) -> Iterator[tuple[tuple[str, ...], Work]]:
         """Everything that may name a function to run, with its path: jobs and templates."""

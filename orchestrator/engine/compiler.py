@@ -32,8 +32,8 @@ def static_jobs(execution: str, workflow: Workflow) -> Iterator[NewJob]:
         fields = _fields(execution, workflow, job)
         if dependents[job.id]:
             fields["dependents"] = " ".join(dependents[job.id])
-        if job.upstreams():
-            upstreams = [job_id(execution, name) for name in job.upstreams()]
+        if job.upstreams:
+            upstreams = [job_id(execution, name) for name in job.upstreams]
             fields["dependency_ids"] = _as_json(upstreams)
         yield NewJob(job.id, _upstreams(job), fields)
 
@@ -59,7 +59,7 @@ def child_job(child: Child) -> NewJob:
 
 def tolerates_failures(workflow: Workflow, fan_out: str) -> bool:
     """Do all that read this fan-out's children accept that some failed?"""
-    readers = [job for job in workflow.jobs.values() if fan_out in job.upstreams()]
+    readers = [job for job in workflow.jobs.values() if fan_out in job.upstreams]
     return bool(readers) and all(
         job.fan_out_job_id == fan_out and job.aggregation and job.aggregation.on_failed != "fail"
         for job in readers
@@ -126,7 +126,7 @@ def _settings(work: Work) -> Fields:
 
 
 def _upstreams(job: Job) -> tuple[str, ...]:
-    return tuple(name + _mark(job, name) for name in job.upstreams())
+    return tuple(name + _mark(job, name) for name in job.upstreams)
 
 
 def _mark(job: Job, upstream: str) -> str:
@@ -137,6 +137,6 @@ def _mark(job: Job, upstream: str) -> str:
 def _dependents(workflow: Workflow) -> dict[str, list[str]]:
     dependents: dict[str, list[str]] = {name: [] for name in workflow.jobs}
     for job in workflow.jobs.values():
-        for upstream in job.upstreams():
+        for upstream in job.upstreams:
             dependents[upstream].append(job.id + _mark(job, upstream))
     return dependents

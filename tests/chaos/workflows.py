@@ -26,7 +26,7 @@ def describe(workflow: Workflow) -> dict[str, Record]:
     """`spec()` of all its jobs by name, those of fan-outs included, in order."""
     out: dict[str, Record] = {}
     for job in workflow.jobs.values():
-        upstreams = [_marked(workflow, job, name) for name in job.upstreams()]
+        upstreams = [_marked(workflow, job, name) for name in job.upstreams]
         out[job.id] = spec(
             upstreams,
             queue_class(job.capabilities),

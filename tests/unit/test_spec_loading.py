@@ -136,7 +136,7 @@ def test_parameters_may_stand_in_any_field() -> None:  # W4
     first = workflow.jobs["a"]
     assert (first.run, first.priority, first.name) == ("m:f", 7, "${x} 7")
     assert workflow.jobs["f"].parameters[0].values == [1, 2]
-    assert workflow.jobs["b"].upstreams() == ()
+    assert workflow.jobs["b"].upstreams == ()
     assert workflow.jobs["b"].config == {"text": '${"$"}{jobs.b.result}', "n": "$${params.p}"}
 
 

@@ -160,16 +160,16 @@ def test_parameters_of_a_template_are_its_config() -> None:
 
 def test_upstreams_are_declared_named_or_gathered() -> None:  # W4
     named = job(depends_on=["x"], config={"a": "${jobs.y.result}", "b": "${jobs.x.result}"})
-    assert named.upstreams() == ("x", "y")
+    assert named.upstreams == ("x", "y")
     fan_out = job(
         type="fan-out",
         run=None,
         over="${jobs.l.result}",
         template={"run": "m:f", "config": {"d": "${jobs.d.result}"}, "command": None},
     )
-    assert fan_out.upstreams() == ("l", "d")
-    assert job(type="fan_in", run=None, fan_out_job_id="f").upstreams() == ("f",)
-    assert job(run=None, command="cat ${jobs.c.result}").upstreams() == ("c",)
+    assert fan_out.upstreams == ("l", "d")
+    assert job(type="fan_in", run=None, fan_out_job_id="f").upstreams == ("f",)
+    assert job(run=None, command="cat ${jobs.c.result}").upstreams == ("c",)
 
 
 FULL: dict[str, Any] = {
