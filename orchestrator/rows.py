@@ -57,11 +57,12 @@ def jobs_in_order(
             )
 
 
-def job_row(row: dict[str, str], unmade: str = "deferred") -> dict[str, Any]:
-    """`unmade` is the status of a job that does not exist yet, or never will."""
+def job_row(id_: str, row: dict[str, str], unmade: str = "deferred") -> dict[str, Any]:
+    """The job `id_` as users see it. `unmade` is the status of one that does not exist yet, or never will."""
+    named = row.get("description") or (id_ if row.get("status") else None)
     return {
         "status": row.get("status") or unmade,
-        "name": row.get("description") or None,
+        "name": named,
         "type": row["type"],
         "attempt": int(row.get("attempt") or 0),
         "node": row.get("worker_name") or None,

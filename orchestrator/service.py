@@ -143,7 +143,7 @@ class Service:
         rows = dict(zip(names, self.store.jobs(id_, names, JOB_FIELDS), strict=True))
         ended = fields["status"] in EXECUTION_TERMINAL
         unmade = "canceled" if ended else "deferred"
-        jobs = {name: job_row(row, unmade) for name, row in jobs_in_order(workflow, rows)}
+        jobs = {name: job_row(name, row, unmade) for name, row in jobs_in_order(workflow, rows)}
         uneven = [name for name, row in rows.items() if may_have_history(row)]
         histories = self.store.histories([job_id(id_, name) for name in uneven])
         for name, history in zip(uneven, histories, strict=True):

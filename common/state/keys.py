@@ -93,7 +93,7 @@ def execution(id_: str) -> str:
 
 
 def spec(id_: str) -> str:
-    """String: the normalised workflow as JSON. TTL as the execution."""
+    """String: the normalised workflow as JSON; beyond 16 KiB by zlib. TTL as the execution."""
     return f"{PENSTOCK}:exec:{id_}:spec"
 
 

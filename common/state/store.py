@@ -8,6 +8,7 @@ a connection of its own.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -30,6 +31,9 @@ from .replies import as_mapping, as_text, as_texts, parse_advance, parse_beat, p
 from .scripts import Limits, Request, Script, Scripts, run, run_all
 
 Field = str | int | float
+
+#: characters of a workflow beyond which it is stored compressed (zlib)
+READABLE = 16_384
 
 #: jobs in one chunk of an extension; a script touches at most 500
 CHUNK = 200
@@ -104,7 +108,8 @@ class Store:
         args.append(len(settlements))
         for one in settlements:
             args += _token_args(one.token)
-            args += [one.outcome, one.result, one.error, json.dumps(one.metrics)]
+            metrics = json.dumps(one.metrics) if one.metrics else ""
+            args += [one.outcome, one.result, one.error, metrics]
             args += [max(0, one.ended_ms - one.started_ms), one.retry_ms, one.log]
         for key, riders in ahead.items():
             args += [key, riders]
@@ -226,7 +231,7 @@ class Store:
         pairs = [item for pair in fields.items() for item in pair]
         compile_ms = int(compile_s * 1000)
         requests = [
-            self._request("execution_submit", execution, digest, key, spec, compile_ms, *pairs)
+            self._request("execution_submit", execution, digest, key, _packed(spec), compile_ms, *pairs)
         ]
         requests += [self._extend_request(execution, *chunk) for chunk in jobs]
         verdict, id_ = run_all(self.client, requests)[0]
@@ -295,10 +300,10 @@ class Store:
         return Token(id_, int(attempt), claim) if as_text(verdict) == "OK" else None
 
     def settle_control(
-        self, token: Token, outcome: str, result: str = "", error: str = "", metrics: str = "{}"
+        self, token: Token, outcome: str, result: str = "", error: str = ""
     ) -> str:
         """Settles a fan-in; OK or STALE."""
-        return self._text("control_settle", *_token_args(token), outcome, result, error, metrics)
+        return self._text("control_settle", *_token_args(token), outcome, result, error)
 
     def enqueue_control(self, execution: str, name: str, data: str) -> str:
         """Hands a fan-in with a function of the user's to the workers; OK or ENDED."""
@@ -374,7 +379,7 @@ class Store:
 
     def spec(self, execution: str) -> str:
         """The stored workflow, JSON; empty when there is none."""
-        return as_text(self.client.get(keys.spec(execution)) or b"")
+        return _unpacked(self.client.get(keys.spec(execution)) or b"")
 
     def job_names(self, execution: str) -> list[str]:
         """Names of all jobs created so far, in order."""
@@ -430,6 +435,15 @@ def _with_shared(jobs: list[NewJob]) -> tuple[list[NewJob], dict[str, Field]]:
         for job in jobs
     ]
     return own, shared
+
+
+def _packed(spec: str) -> str | bytes:
+    """A workflow as it is stored: one that nobody could read in a terminal is compressed."""
+    return zlib.compress(spec.encode(), 1) if len(spec) > READABLE else spec
+
+
+def _unpacked(spec: bytes) -> str:
+    return as_text(spec if spec[:1] in (b"{", b"") else zlib.decompress(spec))
 
 
 def _served(domains: Sequence[str]) -> str:

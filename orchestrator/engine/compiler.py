@@ -52,7 +52,8 @@ def shared_by_children(execution: str, source: Job, tolerated: bool) -> Fields:
 def child_job(child: Child) -> NewJob:
     """One job of a fan-out, with the fields of its own; its place in it stands in RQ's `meta`."""
     fields = _call(child.run, child.config, child.command)
-    fields["description"] = child.name
+    if child.name != child.id:
+        fields["description"] = child.name
     fields["meta"] = _as_json(child.metadata)
     return NewJob(child.id, (), fields)
 
@@ -74,7 +75,8 @@ def _fields(execution: str, workflow: Workflow, job: Job) -> Fields:
     else:
         fields = {"kind": job.kind, "run": f"penstock:{job.kind}"}
         fields["data"] = rq_data(f"penstock:{job.kind}", "{}")
-    fields["description"] = job.name
+    if job.name != job.id:
+        fields["description"] = job.name
     tolerated = job.kind == "fan-out" and tolerates_failures(workflow, job.id)
     fields.update(_failure_fields(job, tolerated=tolerated))
     return fields
