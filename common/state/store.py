@@ -231,7 +231,9 @@ class Store:
         pairs = [item for pair in fields.items() for item in pair]
         compile_ms = int(compile_s * 1000)
         requests = [
-            self._request("execution_submit", execution, digest, key, _packed(spec), compile_ms, *pairs)
+            self._request(
+                "execution_submit", execution, digest, key, _packed(spec), compile_ms, *pairs
+            )
         ]
         requests += [self._extend_request(execution, *chunk) for chunk in jobs]
         verdict, id_ = run_all(self.client, requests)[0]
@@ -299,9 +301,7 @@ class Store:
         verdict, attempt = self._call("control_start", id_, claim, who)
         return Token(id_, int(attempt), claim) if as_text(verdict) == "OK" else None
 
-    def settle_control(
-        self, token: Token, outcome: str, result: str = "", error: str = ""
-    ) -> str:
+    def settle_control(self, token: Token, outcome: str, result: str = "", error: str = "") -> str:
         """Settles a fan-in; OK or STALE."""
         return self._text("control_settle", *_token_args(token), outcome, result, error)
 

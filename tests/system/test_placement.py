@@ -99,7 +99,9 @@ class Replay:
     def _judge_order(self, event: dict[str, str], free: dict[str, float]) -> None:
         """None of the first 32 entries of a higher priority's list may have fitted."""
         higher = [
-            lists for priority, lists in self.lists.items() if priority > int(event["queue"].rpartition(".p")[2])
+            lists
+            for priority, lists in self.lists.items()
+            if priority > int(event["queue"].rpartition(".p")[2])
         ]
         for waiting in (waiting for lists in higher for waiting in lists.values()):
             for other in waiting[:LOOK_PAST]:
