@@ -21,7 +21,7 @@ class Changes:
     """The changes of executions, on pub/sub connections that are kept for whoever waits next."""
 
     def __init__(self, client: redis.Redis):
-        self._client = client
+        self._client: Any = client
         self._idle: list[Any] = []
 
     @contextmanager

@@ -442,7 +442,7 @@ def _packed(spec: str) -> str | bytes:
     return zlib.compress(spec.encode(), 1) if len(spec) > READABLE else spec
 
 
-def _unpacked(spec: bytes) -> str:
+def _unpacked(spec: Any) -> str:
     return as_text(spec if spec[:1] in (b"{", b"") else zlib.decompress(spec))
 
 

@@ -98,7 +98,8 @@ def _call(
     if command is not None:
         run, config = SHELL, {**config, "command": command}
     assert run is not None  # `resolve_functions` saw to it
-    text, refs = _as_json(config), ()
+    text = _as_json(config)
+    refs: tuple[str, ...] = ()
     if "${" in text:
         refs = references(config)
         text = text if refs else _as_json(unescape(config))
