@@ -1,4 +1,4 @@
-"""Any number of orchestrators, each enough alone; work by domain."""  # Q8
+"""Any number of orchestrators, each enough alone; work by domain; clients that die."""  # Q8
 
 from __future__ import annotations
 
@@ -75,6 +75,30 @@ def test_domains_are_left_alone_taken_over_and_given_back(machines, figure):
 def _ms(machines):
     seconds, micros = machines.client.time()
     return 1000 * seconds + micros / 1000
+
+
+def test_an_orchestrator_goes_on_for_clients_that_are_killed(machines, figure):
+    """Each is killed while it makes the jobs of its workflow: no chunk is missing or comes twice."""
+    machines.orchestrator()
+    machines.worker("n", concurrency=2)
+    names = [f"j{i}" for i in range(4000)]
+    jobs = [{"id": name, "run": "flow:noop"} for name in names]
+    file = as_yaml(machines.code / "large.json", {"name": "large", "jobs": jobs})
+    made = []
+    for count in range(1, 4):
+        client = machines.start("submit", str(file))
+        until(lambda count=count: machines.client.zcard("penstock:executions") == count)
+        (execution,) = machines.client.zrange("penstock:executions", -1, -1)
+        until(lambda e=execution.decode(): machines.client.llen(f"penstock:exec:{e}:jobs") > 400)
+        client.kill()
+        client.wait()
+        made.append(len(machines.service.store.job_names(execution.decode())))
+        assert made[-1] < len(names), "it was killed half-way"
+        found = machines.wait(execution.decode())
+        assert found["status"] == "succeeded"
+        assert machines.service.store.job_names(execution.decode()) == names
+        assert found["progress"]["done"] == len(names)
+    figure(f"killed after {made} jobs of {len(names)}; all of them ran")
 
 
 def test_no_pause_when_orchestrators_are_killed_while_they_expand(machines, full, figure):

@@ -38,9 +38,14 @@ def _count_crashed(lab: Lab, execution: str) -> int:
 
 
 def _look_at_slow_scripts(run: Run, lab: Lab) -> None:
-    """The server's own log of what took it longer than 10 ms."""
-    slow = [entry["duration"] / 1000 for entry in lab.client.slowlog_get(128)]
-    run.note(f"{len(slow)} commands over 10 ms, longest {max(slow, default=0):.0f} ms")
+    """The server's own log of what took it longer than 10 ms, by script."""
+    names = {script.sha.encode(): name for name, script in lab.store.scripts.items()}
+    slow: dict[str, list[float]] = {}
+    for entry in lab.client.slowlog_get(128):
+        word, what = [*entry["command"].split(b" "), b""][:2]
+        slow.setdefault(names.get(what, word.decode()), []).append(entry["duration"] / 1000)
+    told = [f"{name} {len(ms)}, longest {max(ms):.0f} ms" for name, ms in sorted(slow.items())]
+    run.note(f"commands over 10 ms: {'; '.join(told) or 'none'}")
 
 
 @scenario("expiry", row="F37", full=10_000, short=50)
