@@ -36,7 +36,7 @@ Field = str | int | float
 READABLE = 16_384
 
 #: jobs in one chunk of an extension; a script touches at most 500
-CHUNK = 200
+CHUNK = 100
 #: the stage of the jobs that the workflow names; no fan-out can have this name
 STATIC = ":static"
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ...common.state import keys
 from ...common.state.lock import LEADER, Lock
 from ...common.state.store import Store
-from .agenda import LOOK_S, Agenda
+from .agenda import LOOK_S, TURN_S, Agenda
 
 __all__ = ["Agenda", "Leader", "Role", "Upkeep"]
 
@@ -39,6 +39,10 @@ class Upkeep:
         self._store = store
 
     def tick(self) -> float:
+        began = time.monotonic()
+        while self._store.drain_outbox():
+            if time.monotonic() - began >= TURN_S:
+                return 0.0
         next_ms, now_ms = self._store.upkeep()
         if 0 <= next_ms <= now_ms:  # a job is due, and others did the upkeep just now
             next_ms, now_ms = self._store.promote_due()

@@ -211,7 +211,7 @@ def lose_replies(
     tally = Tally(target)
     with QuickLines(), Proxy(address) as proxy:
         while tally.missing() and goes_on():
-            with lossy(url, proxy, tally, step_limit=5 if seed % 2 else 400) as (
+            with lossy(url, proxy, tally, step_limit=5 if seed % 2 else 200) as (
                 client,
                 known,
             ):
@@ -243,7 +243,7 @@ def _known(step_limit: int) -> Scripts:
 
 @contextmanager
 def lossy(
-    url: str, proxy: Proxy, tally: Tally, step_limit: int = 400, gives_up: bool = False
+    url: str, proxy: Proxy, tally: Tally, step_limit: int = 200, gives_up: bool = False
 ) -> Iterator[tuple[LossyClient, Scripts]]:
     """A client of an empty server, and the scripts that it knows."""
     known = _known(step_limit)

@@ -86,7 +86,7 @@ class Scripted:
     ) -> None:
         replaced = dict(breaks or {})
         if step_limit:
-            replaced["STEP_LIMIT = 400"] = f"STEP_LIMIT = {step_limit}"
+            replaced["STEP_LIMIT = 200"] = f"STEP_LIMIT = {step_limit}"
         scripts = BrokenScripts(LIMITS, {"now": FROZEN_NOW}, replaced)
         scripts.check()
         self.wire, self.exact = server, not step_limit

@@ -9,7 +9,7 @@ from penstock.common.state.store import Store
 from support.histories import History, scripts
 
 
-@pytest.mark.parametrize("step_limit", [400, 5])
+@pytest.mark.parametrize("step_limit", [200, 5])
 @pytest.mark.parametrize("ends", [False, True], ids=["", "cancel-and-retry"])
 def test_everything_ends_and_adds_up(redis7, full, figure, step_limit, ends):
     count = 500 if full else 15

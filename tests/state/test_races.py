@@ -166,7 +166,7 @@ def test_a_claim_parks_a_bounded_number_of_jobs(cluster):
     node = cluster.node()
     cluster.client.delete(keys.node_inbox("n1"))
     assert node.claim(1) == []
-    assert 300 <= cluster.client.llen(keys.parked("bbbbbbbbbbbb")) <= 400
+    assert 150 <= cluster.client.llen(keys.parked("bbbbbbbbbbbb")) <= 200
     assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [b"wake"]
 
 
@@ -328,7 +328,7 @@ def test_a_claim_amid_a_cancel_leaves_the_ends_to_it(cluster):
     """It met `a6` in its list, ended it, and left what is to be told of that behind the retry, which
     then canceled `d` anew. (With scripts that may touch three jobs, so that few are enough.)"""
     finish = (Path(__file__).parents[2] / "common/state/lua/lib/finish.lua").read_text()
-    parts = {"now": SHIFTED_NOW, "finish": finish.replace("STEP_LIMIT = 400", "STEP_LIMIT = 3")}
+    parts = {"now": SHIFTED_NOW, "finish": finish.replace("STEP_LIMIT = 200", "STEP_LIMIT = 3")}
     cluster.store = Store(cluster.client, scripts=Scripts(replace=parts))
     jobs = [new_job(f"a{i}", dependents="d" if i == 6 else "") for i in range(7)]
     cluster.submit(*jobs, new_job("d", ("a6",)))
@@ -372,8 +372,8 @@ def test_a_late_report_that_it_cannot_be_compiled_harms_nothing(cluster):
 
 
 def test_what_a_node_leaves_behind_amid_a_cancel_is_canceled_and_no_dead_letter(cluster):
-    """The cancel had come as far as its first 400 jobs when the node of the last one died."""
-    cluster.submit(*[new_job(f"j{number}") for number in range(900)])
+    """The cancel had come as far as its first 200 jobs when the node of the last one died."""
+    cluster.submit(*[new_job(f"j{number}") for number in range(500)])
     node = cluster.node()
     (job,) = node.claim(1)
     cluster.client.hset(keys.job(job.token.job), "losses", 9)

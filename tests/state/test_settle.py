@@ -143,7 +143,7 @@ def test_fail_fast_ends_everything(cluster):
     assert cluster.client.llen("rq:queue:any.p5") == 0
 
 
-def test_a_script_touches_at_most_500_jobs(cluster):
+def test_a_script_touches_at_most_200_jobs(cluster):
     names = [f"d{i}" for i in range(1500)]
     cluster.submit(new_job("a", dependents=" ".join(names)))
     # further chunks come while the execution is still open
@@ -153,12 +153,12 @@ def test_a_script_touches_at_most_500_jobs(cluster):
     node = cluster.node()
     node.advance(done(*node.claim(1)))
     queued = cluster.client.llen("rq:queue:any.p5")
-    assert 300 <= queued <= 500
+    assert 150 <= queued <= 200
     assert cluster.client.llen(keys.outbox(EXECUTION_ID)) == 1
     rounds = 0
     while cluster.store.drain_outbox():
         rounds += 1
-    assert rounds <= 5
+    assert rounds <= 10
     assert cluster.client.llen("rq:queue:any.p5") == 1500
     assert cluster.client.lrange("rq:queue:any.p5", 0, -1)[700].decode() == job_id(
         EXECUTION_ID, "d700"

@@ -14,7 +14,7 @@ from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
 from support.scripted import done
 
-MANY = 450  # three chunks
+MANY = 250  # three chunks
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_an_orchestrator_goes_on_for_a_client_that_died(cluster, service, monkey
         broken.setattr(service.store, "extend", dies)
         cluster.id = service.submit(flow(MANY))
     orchestrate(cluster)
-    assert len(cluster.store.job_names(cluster.id)) == 200 * (1 + sent)
+    assert len(cluster.store.job_names(cluster.id)) == 100 * (1 + sent)
     cluster.pass_time(service.compile_s + 0.1)
     orchestrate(cluster)
     assert cluster.store.job_names(cluster.id) == [f"j{i}" for i in range(MANY)]

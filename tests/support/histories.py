@@ -34,7 +34,7 @@ FINISH = Path(__file__).parents[2] / "common/state/lua/lib/finish.lua"
 
 def scripts(step_limit: int, now: str = SHIFTED_NOW) -> Scripts:
     """The scripts, with a clock for tests and so many jobs touched at most."""
-    finish = FINISH.read_text().replace("STEP_LIMIT = 400", f"STEP_LIMIT = {step_limit}")
+    finish = FINISH.read_text().replace("STEP_LIMIT = 200", f"STEP_LIMIT = {step_limit}")
     return Scripts(replace={"now": now, "finish": finish})
 
 

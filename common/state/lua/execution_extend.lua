@@ -46,14 +46,14 @@ local function new_job(id, upstreams, from, to)
   end
   return J.new(id, row, its)
 end
-local made, names, at = {}, {}, own
+local made, names, at, seen = {}, {}, own, {}
 while at <= #ARGV do
   local name, upstreams, n = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local job = new_job(x_id .. '-' .. name, upstreams, at + 3, at + 2 + n)
   names[#names + 1] = name
   made[#made + 1] = job
   if upstreams ~= '' then -- others of this chunk may be among them
-    job.waits, job.failed = F.upstreams(x_id, name, upstreams)
+    job.waits, job.failed = F.upstreams(x_id, name, upstreams, false, seen)
     J.write(job, 'waits', job.waits)
   end
   at = at + 3 + n

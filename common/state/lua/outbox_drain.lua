@@ -1,5 +1,5 @@
 -- requires: settle
--- Does what other scripts left over, up to 400 jobs a call.
+-- Does what other scripts left over, up to 200 jobs a call.
 -- RETURNS how many executions have more to do
 F.drain()
 X.flush()

@@ -2,7 +2,7 @@
 -- What follows from a job's end: dependents, fan-outs, skipped branches. Work is a list
 -- of steps (flow.lua runs them); a script touches at most STEP_LIMIT jobs.
 local F = { steps = {}, head = 1, touched = 0 }
-local STEP_LIMIT = 400
+local STEP_LIMIT = 200
 local JOB_ENDED = { finished = true, failed = true, stopped = true, canceled = true }
 
 function F.push(...) F.steps[#F.steps + 1] = { ... } end
@@ -83,18 +83,21 @@ end
 
 -- What a job's upstreams (`a b?`) mean for it now: how many are open, and one that
 -- ended badly. One that has ended but has yet to tell this job of it counts as open,
--- unless nothing is left to be told (`all_told`).
-local function not_told_yet(id, name, from)
-  local dependents = redis.call('HGET', K.job(id), 'dependents') or ''
-  local at = string.find(' ' .. dependents .. ' ', '[ ]' .. string.gsub(name, '%-', '%%-') .. '[ ?]')
+-- unless nothing is left to be told (`all_told`). `seen` keeps what was read of them for others that wait
+-- for the same ones, while nothing changes.
+local function not_told_yet(id, name, from, seen)
+  seen.told = seen.told or ' ' .. (redis.call('HGET', K.job(id), 'dependents') or '') .. ' '
+  local at = string.find(seen.told, ' ' .. name .. ' ', 1, true)
+    or string.find(seen.told, ' ' .. name .. '?', 1, true)
   return at and at >= tonumber(from)
 end
-function F.upstreams(x_id, name, text, all_told)
+function F.upstreams(x_id, name, text, all_told, seen)
   local open, failed = 0, nil
   for upstream, any_end in string.gmatch(text, '([^ ?]+)(%??)') do
     local id = x_id .. '-' .. upstream
-    local v = redis.call('HMGET', K.job(id), 'status', 'on_failure', 'fan_at')
-    if not JOB_ENDED[v[1]] or v[3] and not all_told and not_told_yet(id, name, v[3]) then
+    local v = seen and seen[id] or redis.call('HMGET', K.job(id), 'status', 'on_failure', 'fan_at')
+    if seen then seen[id] = v end
+    if not JOB_ENDED[v[1]] or v[3] and not all_told and not_told_yet(id, name, v[3], v) then
       open = open + 1
     elseif v[1] ~= 'finished' and any_end == '' and v[2] ~= 'continue' then
       failed = upstream

@@ -9,6 +9,7 @@ local function step_named(name)
 end
 
 local function leave(rests, first)
+  if #rests > 0 and not first then ring_bell('') end -- orchestrators go on with it at once
   for i = 1, #rests do
     local rest = rests[first and #rests + 1 - i or i]
     redis.call(first and 'LPUSH' or 'RPUSH', K.outbox(rest[2]), table.concat(rest, ' '))

@@ -52,7 +52,7 @@ local function next_timeout()
   return first
 end
 local function promote()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.due(), '-inf', NOW_MS, 'LIMIT', 0, 200)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.due(), '-inf', NOW_MS, 'LIMIT', 0, 100)) do
     redis.call('ZREM', K.due(), id)
     local job = J.get(id)
     if job and job.status == 'scheduled' then
