@@ -9,6 +9,7 @@ from collections import Counter
 
 import psutil
 
+from penstock.common.state import keys
 from support.processes import as_yaml, until
 
 #: The promise is 2 s (make chaos); on a machine that does much else besides, this is the limit, seconds.
@@ -88,15 +89,15 @@ def test_an_orchestrator_goes_on_for_clients_that_are_killed(machines, figure):
     for count in range(1, 4):
         client = machines.start("submit", str(file))
         until(lambda count=count: machines.client.zcard("penstock:executions") == count)
-        (execution,) = machines.client.zrange("penstock:executions", -1, -1)
-        until(lambda e=execution.decode(): machines.client.llen(f"penstock:exec:{e}:jobs") > 400)
+        execution = machines.client.zrange("penstock:executions", -1, -1)[0].decode()
+        until(lambda key=keys.jobs(execution): machines.client.llen(key) > 400)
         client.kill()
         client.wait()
-        made.append(len(machines.service.store.job_names(execution.decode())))
+        made.append(len(machines.service.store.job_names(execution)))
         assert made[-1] < len(names), "it was killed half-way"
-        found = machines.wait(execution.decode())
+        found = machines.wait(execution)
         assert found["status"] == "succeeded"
-        assert machines.service.store.job_names(execution.decode()) == names
+        assert machines.service.store.job_names(execution) == names
         assert found["progress"]["done"] == len(names)
     figure(f"killed after {made} jobs of {len(names)}; all of them ran")
 
