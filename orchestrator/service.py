@@ -219,9 +219,11 @@ class Service:
         return self._workflow(id_)
 
     def _workflow(self, id_: str) -> Workflow:
-        if id_ not in self._workflows:
-            keep(self._workflows, id_, Workflow.from_json(self.store.spec(id_)))
-        return self._workflows[id_]
+        workflow = self._workflows.get(id_)
+        if workflow is None:
+            workflow = Workflow.from_json(self.store.spec(id_))
+            keep(self._workflows, id_, workflow)
+        return workflow
 
     def result(self, id_: str, job: str | None = None) -> Any:
         """The result of the execution, or of one job. Raises NotFound, ExecutionFailed,

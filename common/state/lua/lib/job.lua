@@ -1,8 +1,8 @@
 -- requires: keys
 -- A job's hash as a table. Each field that is read costs, most of all one that is not there: so
--- what is needed to settle is read first (TOKEN), what is needed to let it run with it or when
--- it is asked for (WORK), and the rest when one of it is asked for. Its execution and name are in
--- its id, its class and priority in its queue's name.
+-- `J.held` reads what a settlement needs, `J.get` also what lets a job go on (WORK), and the others
+-- are read when one of them is asked for. Its execution and name are in its id, its class and
+-- priority in its queue's name.
 local J = {}
 local WORK = { needs = true, kind = true, run = true, enqueued_at = true, waits = true, reason = true }
 local OTHERS = { on_failure = true, tolerated = true, worker_name = true, retries_left = true, retries = true,
