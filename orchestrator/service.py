@@ -6,39 +6,35 @@ UTC, durations seconds. Nothing here prints, and nothing here runs user code.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import redis
 
 from ..common.code import CodeRoot
 from ..common.errors import (
-    Conflict,
     ExecutionFailed,
     InputError,
     NotFound,
     WaitTimeout,
 )
-from ..common.jobs import job_id, new_execution_id
+from ..common.jobs import job_id
 from ..common.settings import Settings
 from ..common.spec.expansion import Expansion
 from ..common.spec.models import Workflow
 from ..common.state import keys
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
-from ..common.state.store import Chunk, Store
+from ..common.state.store import Store
 from . import queues
 from .audit import audit, repair
 from .changes import Changes, Subscription
 from .checks import checks
 from .deadletter import dead_letters, redrive
-from .engine.work import keep, read_over, static_chunks
+from .engine.work import keep, read_over
 from .insist import insist, retry
 from .rows import (
     JOB_FIELDS,
@@ -56,8 +52,8 @@ from .rows import (
     result_jobs,
     result_of,
 )
+from .submitting import submit
 
-log = logging.getLogger("penstock.client")
 LAST = "last"
 StateT = TypeVar("StateT")
 
@@ -95,45 +91,9 @@ class Service:
         The same `key` with the same workflow gives the same id again. Raises
         Conflict when the key was used for another workflow.
         """
-        spec = workflow.to_json()
-        root, digest = (code.root, code.digest) if code else ("", "")
-        execution = new_execution_id(int(time.time() * 1000))
-        fields = {
-            "name": workflow.name or workflow.id,
-            "workflow": workflow.id,
-            "root": root,
-            "digest": digest,
-            "parallelism": workflow.parallelism or 0,
-            "policy": workflow.failure_policy,
-            "domain": workflow.domain,
-            "ttl_s": max(1, int(self.settings.state_ttl_s)),
-        }
-        told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
-        chunks = static_chunks(execution, workflow) if self.compile_s else iter(())
-        first = list(islice(chunks, 1))
-        verdict, found = insist(
-            lambda: self.store.submit(
-                execution, told, spec, fields, key or "", self.compile_s, first
-            )
-        )
-        if verdict == "CONFLICT":
-            raise Conflict(
-                f"key {key!r} belongs to execution {found}, which was submitted with another workflow "
-                "or other parameters; choose another key, or none"
-            )
-        if found == execution:
-            keep(self._workflows, execution, workflow)
-            self._extend(execution, chunks)
+        found = submit(self.store, self.settings, workflow, key or "", code, self.compile_s)
+        keep(self._workflows, found, workflow)
         return found
-
-    def _extend(self, execution: str, chunks: Iterable[Chunk]) -> None:
-        """Whatever keeps us from it, an orchestrator goes on after `compile_s`."""
-        try:
-            for chunk in chunks:
-                if self.store.extend(execution, *chunk) == "CLOSED":
-                    return
-        except redis.exceptions.RedisError as error:
-            log.info("event=compile_left execution=%s error=%r", execution, str(error))
 
     def execution(self, id_: str) -> dict[str, Any]:
         """All about one execution. Raises NotFound."""

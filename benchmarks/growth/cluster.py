@@ -15,9 +15,10 @@ from penstock.common.code import code_root
 from penstock.common.jobs import NodeInfo
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
+from penstock.common.state.chunks import CHUNK, STATIC, NewJob
 from penstock.common.state.connection import connect
 from penstock.common.state.scripts import Limits
-from penstock.common.state.store import CHUNK, STATIC, NewJob, Store
+from penstock.common.state.store import Store
 from penstock.orchestrator.engine.compiler import static_jobs
 from penstock.orchestrator.service import Service
 from support.processes import Machines

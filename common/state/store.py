@@ -8,9 +8,7 @@ a connection of its own.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -27,36 +25,9 @@ from ..jobs import (
     split_job_id,
 )
 from . import keys
+from .chunks import CHUNK, Chunk, Field, NewJob, packed, unpacked, with_shared
 from .replies import as_mapping, as_text, as_texts, parse_advance, parse_beat, parse_results
 from .scripts import Limits, Request, Script, Scripts, run, run_all
-
-Field = str | int | float
-
-#: characters of a workflow beyond which it is stored compressed (zlib)
-READABLE = 16_384
-
-#: jobs in one chunk of an extension; a script touches at most 500
-CHUNK = 100
-#: the stage of the jobs that the workflow names; no fan-out can have this name
-STATIC = ":static"
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A job to be added: its name, what it waits for (`b?`: b's outcome does not matter), its fields."""
-
-    name: str
-    upstreams: tuple[str, ...]
-    fields: dict[str, Field]
-
-
-class Chunk(NamedTuple):
-    """One chunk of an execution's jobs, as `Store.extend` takes it."""
-
-    stage: str
-    number: int
-    last: bool
-    jobs: Sequence[NewJob]
 
 
 class Item(NamedTuple):
@@ -232,7 +203,7 @@ class Store:
         compile_ms = int(compile_s * 1000)
         requests = [
             self._request(
-                "execution_submit", execution, digest, key, _packed(spec), compile_ms, *pairs
+                "execution_submit", execution, digest, key, packed(spec), compile_ms, *pairs
             )
         ]
         requests += [self._extend_request(execution, *chunk) for chunk in jobs]
@@ -262,7 +233,7 @@ class Store:
         shared: Mapping[str, Field] | None = None,
     ) -> Request:
         if shared is None:
-            jobs, shared = _with_shared(list(jobs))
+            jobs, shared = with_shared(list(jobs))
         args: list[Any] = [execution, stage, chunk, int(last), 2 * len(shared)]
         args += chain.from_iterable(shared.items())
         for job in jobs:
@@ -379,7 +350,7 @@ class Store:
 
     def spec(self, execution: str) -> str:
         """The stored workflow, JSON; empty when there is none."""
-        return _unpacked(self.client.get(keys.spec(execution)) or b"")
+        return unpacked(self.client.get(keys.spec(execution)) or b"")
 
     def job_names(self, execution: str) -> list[str]:
         """Names of all jobs created so far, in order."""
@@ -418,32 +389,6 @@ class Store:
 
     def _text(self, script: str, *args: Any) -> str:
         return as_text(self._call(script, *args))
-
-
-def _with_shared(jobs: list[NewJob]) -> tuple[list[NewJob], dict[str, Field]]:
-    """The jobs without the fields that all of them have alike, and these."""
-    shared = dict(jobs[0].fields) if jobs else {}
-    for job in jobs:
-        for name in [name for name in shared if job.fields.get(name) != shared[name]]:
-            del shared[name]
-    own = [
-        NewJob(
-            job.name,
-            job.upstreams,
-            {name: value for name, value in job.fields.items() if name not in shared},
-        )
-        for job in jobs
-    ]
-    return own, shared
-
-
-def _packed(spec: str) -> str | bytes:
-    """A workflow as it is stored: one that nobody could read in a terminal is compressed."""
-    return zlib.compress(spec.encode(), 1) if len(spec) > READABLE else spec
-
-
-def _unpacked(spec: Any) -> str:
-    return as_text(spec if spec[:1] in (b"{", b"") else zlib.decompress(spec))
 
 
 def _served(domains: Sequence[str]) -> str:

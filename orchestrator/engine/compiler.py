@@ -14,7 +14,7 @@ from ...common.jobs import format_amounts, job_id, queue_class, queue_name, rq_d
 from ...common.spec.expansion import Child
 from ...common.spec.models import Job, Retry, Work, Workflow
 from ...common.spec.placeholders import references, unescape
-from ...common.state.store import NewJob
+from ...common.state.chunks import NewJob
 
 SHELL = "penstock.worker.shell:run"
 CUSTOM_FAN_IN = "penstock.worker.fanin:custom"

@@ -25,7 +25,8 @@ from ...common.jobs import rq_data
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
 from ...common.spec.placeholders import references, resolve
-from ...common.state.store import CHUNK, STATIC, Chunk, NewJob, Store
+from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
+from ...common.state.store import Store
 from . import compiler
 
 log = logging.getLogger("penstock.orchestrator")

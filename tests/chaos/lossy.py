@@ -14,8 +14,9 @@ import redis
 
 from penstock.common.jobs import Claimed, Token, rq_data
 from penstock.common.state import keys, repairs
+from penstock.common.state.chunks import STATIC
 from penstock.common.state.scripts import Scripts
-from penstock.common.state.store import STATIC, Store
+from penstock.common.state.store import Store
 from penstock.worker import lines
 from support.histories import History
 from support.histories import scripts as history_scripts

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.common.jobs import NodeInfo, Settlement, Token
+from penstock.common.state.chunks import STATIC
 from penstock.common.state.scripts import Limits
-from penstock.common.state.store import STATIC, Store
+from penstock.common.state.store import Store
 
 from . import view
 from .breaking import BrokenScripts

@@ -16,7 +16,7 @@ from typing import Any
 
 from penstock.common.jobs import NodeInfo, Settlement, Token
 from penstock.common.state import keys
-from penstock.common.state.store import STATIC
+from penstock.common.state.chunks import STATIC
 
 from . import view
 from .clients import BEGIN_MS, FAN_OUT_CHUNK, Scripted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.common.jobs import Settlement
 from penstock.common.state import keys
-from penstock.common.state.store import STATIC
+from penstock.common.state.chunks import STATIC
 
 from . import view
 from .clients import EXECUTIONS, SLOTS, Clients, Dice, Scripted

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from penstock.common.state.store import NewJob
+from penstock.common.state.chunks import NewJob
 from support.scripted import new_job
 
 

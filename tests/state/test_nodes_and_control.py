@@ -6,8 +6,9 @@ import pytest
 
 from penstock.common.settings import Settings
 from penstock.common.state import keys
+from penstock.common.state.chunks import STATIC
 from penstock.common.state.scripts import Limits, Scripts
-from penstock.common.state.store import STATIC, Store
+from penstock.common.state.store import Store
 from support.scripted import (
     EXECUTION_ID,
     SHIFTED_NOW,

@@ -11,8 +11,9 @@ from penstock.common.jobs import NodeInfo
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
+from penstock.common.state.chunks import STATIC
 from penstock.common.state.scripts import Scripts
-from penstock.common.state.store import STATIC, Store
+from penstock.common.state.store import Store
 from penstock.orchestrator.engine.roles import Agenda
 from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service

@@ -6,7 +6,7 @@ import pytest
 
 from penstock.common.jobs import Settlement, Token, job_id
 from penstock.common.state import keys
-from penstock.common.state.store import STATIC
+from penstock.common.state.chunks import STATIC
 from support.scripted import EXECUTION_ID, bad, done, new_job
 
 

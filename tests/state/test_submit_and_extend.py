@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.common.state.store import STATIC
+from penstock.common.state.chunks import STATIC
 from support.scripted import EXECUTION_ID, bad, done, new_job
 
 FIELDS = {"name": "t", "ttl_s": 100, "policy": "continue", "parallelism": 0}

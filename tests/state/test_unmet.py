@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.common.state import keys
-from penstock.common.state.store import STATIC
+from penstock.common.state.chunks import STATIC
 from support.scripted import EXECUTION_ID, TTL_S, Node, done, new_job
 
 FIELDS = {"name": "t", "policy": "continue", "ttl_s": TTL_S, "parallelism": 0}

@@ -17,8 +17,9 @@ from penstock.common.jobs import (
     rq_data,
 )
 from penstock.common.state import keys
+from penstock.common.state.chunks import STATIC, NewJob
 from penstock.common.state.states import EXECUTION, EXECUTION_TERMINAL, JOB
-from penstock.common.state.store import STATIC, NewJob, Store
+from penstock.common.state.store import Store
 
 EXECUTION_ID = "abcdefghijklmn1"
 TTL_S = 1000

@@ -19,7 +19,8 @@ import redis
 
 from penstock.common.jobs import job_id, new_execution_id, queue_class, queue_name, rq_data
 from penstock.common.state import keys
-from penstock.common.state.store import STATIC, NewJob, Store
+from penstock.common.state.chunks import STATIC, NewJob
+from penstock.common.state.store import Store
 
 from .workload import CODE
 
