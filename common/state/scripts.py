@@ -153,24 +153,26 @@ def run(client: Any, request: Request) -> Any:
 
 
 def run_all(client: Any, requests: Sequence[Request]) -> list[Any]:
-    """Runs requests in one round trip, in their order. Each must do no harm when it comes again.
+    """Runs requests in one round trip, in their order; an error that Redis answers stands as a reply.
 
-    Raises the first error that Redis answers.
+    Each must do no harm when it comes again. Raises redis-py's error when the connection is lost.
     """
-    from redis.exceptions import NoScriptError, RedisError
+    from redis.exceptions import NoScriptError, ResponseError
 
-    if len(requests) == 1:
-        return [run(client, requests[0])]
-    with client.pipeline(transaction=False) as pipe:
-        for request in requests:
-            pipe.execute_command(*request.evalsha())
-        replies = pipe.execute(raise_on_error=False)
-    if any(isinstance(reply, NoScriptError) for reply in replies):
-        return [run(client, request) for request in requests]
-    for reply in replies:
-        if isinstance(reply, RedisError):
-            raise reply
-    return list(replies)
+    if len(requests) > 1:
+        with client.pipeline(transaction=False) as pipe:
+            for request in requests:
+                pipe.execute_command(*request.evalsha())
+            replies = list(pipe.execute(raise_on_error=False))
+        if not any(isinstance(reply, NoScriptError) for reply in replies):
+            return replies
+    answers: list[Any] = []
+    for request in requests:
+        try:
+            answers.append(run(client, request))
+        except ResponseError as error:
+            answers.append(error)
+    return answers
 
 
 Runner = Callable[[Request], Any]

@@ -207,7 +207,10 @@ class Store:
             )
         ]
         requests += [self._extend_request(execution, *chunk) for chunk in jobs]
-        verdict, id_ = run_all(self.client, requests)[0]
+        accepted, *_ = run_all(self.client, requests)
+        if isinstance(accepted, redis.exceptions.ResponseError):
+            raise accepted
+        verdict, id_ = accepted  # what a chunk was refused for, an orchestrator meets or outlasts
         return as_text(verdict), as_text(id_)
 
     def extend(

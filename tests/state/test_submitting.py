@@ -9,6 +9,7 @@ from penstock.common.errors import WaitTimeout
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
+from penstock.common.state.scripts import Request, Script
 from penstock.orchestrator.engine.agenda import Agenda
 from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
@@ -78,6 +79,18 @@ def test_an_orchestrator_goes_on_for_a_client_that_died_at_once(cluster):
     cluster.store.submit(cluster.id, "d", flow().to_json(), fields, compile_s=2.0)
     assert cluster.take_agenda() == []
     cluster.pass_time(2.1)
+    orchestrate(cluster)
+    assert cluster.statuses("j0") == ["queued"]
+
+
+def test_a_chunk_that_is_refused_is_made_by_an_orchestrator(cluster, service, monkeypatch):
+    """As where memory is full after the submission itself."""
+    refused = Request(Script("refused", "return redis.error_reply('OOM')"))
+    with monkeypatch.context() as broken:
+        broken.setattr(service.store, "_extend_request", lambda *chunk: refused)
+        cluster.id = service.submit(flow())
+    assert cluster.status == "pending"
+    cluster.pass_time(service.compile_s + 0.1)
     orchestrate(cluster)
     assert cluster.statuses("j0") == ["queued"]
 
