@@ -353,7 +353,8 @@ class Store:
 
     def spec(self, execution: str) -> str:
         """The stored workflow, JSON; empty when there is none."""
-        return unpacked(self.client.get(keys.spec(execution)) or b"")
+        stored: Any = self.client.get(keys.spec(execution))
+        return unpacked(stored or b"")
 
     def job_names(self, execution: str) -> list[str]:
         """Names of all jobs created so far, in order."""
