@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
     jobs: Sequence[NewJob]
 
 
-def with_shared(jobs: list[NewJob]) -> tuple[list[NewJob], dict[str, Field]]:
+def with_shared(jobs: Sequence[NewJob]) -> tuple[Sequence[NewJob], dict[str, Field]]:
     """The jobs without the fields that all of them have alike, and these."""
     shared = dict(jobs[0].fields) if jobs else {}
     for job in jobs:

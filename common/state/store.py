@@ -206,7 +206,7 @@ class Store:
                 "execution_submit", execution, digest, key, packed(spec), compile_ms, *pairs
             )
         ]
-        requests += [self._extend_request(execution, *chunk) for chunk in jobs]
+        requests += [self._extend_request(execution, chunk) for chunk in jobs]
         accepted, *_ = run_all(self.client, requests)
         if isinstance(accepted, redis.exceptions.ResponseError):
             raise accepted
@@ -223,21 +223,16 @@ class Store:
         shared: Mapping[str, Field] | None = None,
     ) -> str:
         """Adds one chunk of jobs; OK, DONE, AHEAD or CLOSED. `shared` are fields of all of them."""
-        request = self._extend_request(execution, stage, chunk, last, jobs, shared)
+        request = self._extend_request(execution, Chunk(stage, chunk, last, list(jobs)), shared)
         return as_text(run(self.client, request))
 
     def _extend_request(
-        self,
-        execution: str,
-        stage: str,
-        chunk: int,
-        last: bool,
-        jobs: Iterable[NewJob],
-        shared: Mapping[str, Field] | None = None,
+        self, execution: str, chunk: Chunk, shared: Mapping[str, Field] | None = None
     ) -> Request:
+        stage, number, last, jobs = chunk
         if shared is None:
-            jobs, shared = with_shared(list(jobs))
-        args: list[Any] = [execution, stage, chunk, int(last), 2 * len(shared)]
+            jobs, shared = with_shared(jobs)
+        args: list[Any] = [execution, stage, number, int(last), 2 * len(shared)]
         args += chain.from_iterable(shared.items())
         for job in jobs:
             args += (job.name, " ".join(job.upstreams), 2 * len(job.fields))
