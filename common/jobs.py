@@ -10,13 +10,12 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """Proves a lease: the attempt of a job that one claim handed out."""
 
     job: str
@@ -24,23 +23,18 @@ class Token:
     claim: str
 
 
-@dataclass(slots=True)
-class Claimed:
-    """A job as a daemon gets it with a claim.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a daemon is to do, but for what a job has of its own; the jobs of a fan-out share one.
 
-    `config` is a JSON object, the keyword arguments; `refs` are the jobs whose
-    results it still names. `rider` marks a job claimed ahead, to run after
-    another one in the same slot. `needs` are resources by name (cpus, gpus;
-    ram and disk in bytes).
+    `refs` are the jobs whose results its configuration still names; `needs` are
+    resources by name (cpus, gpus; ram and disk in bytes).
     """
 
-    token: Token
     execution: str
-    name: str
     run: str
     root: str
     digest: str
-    config: bytes
     refs: tuple[str, ...]
     timeout_s: float
     needs: dict[str, float]
@@ -48,7 +42,21 @@ class Claimed:
     queue: str
     retry: dict[str, Any]
     retries_left: int
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A job as a daemon gets it with a claim.
+
+    `config` is a JSON object, the keyword arguments. `rider` marks a job claimed
+    ahead, to run after another one in the same slot.
+    """
+
+    token: Token
+    name: str
+    config: bytes
     rider: bool
+    work: Work
 
 
 @dataclass(slots=True)
@@ -149,9 +157,9 @@ def rq_data(run: str, config: str) -> str:
     return f"{_rq_head(run)}{config}]"
 
 
-def config_of(run: str, data: bytes) -> bytes:
-    """The keyword arguments' JSON text out of RQ's payload, without parsing it."""
-    return data[len(_rq_head(run).encode()) : -1]
+def config_at(run: str) -> int:
+    """Where the keyword arguments begin in RQ's payload, in bytes; `]` stands behind them."""
+    return len(_rq_head(run).encode())
 
 
 @lru_cache(maxsize=1024)

@@ -128,7 +128,7 @@ class Advances:
         request = self._store.advance_request(
             self._sender.node,
             self._sender.incarnation,
-            f"{self._sender.incarnation}-{self._claims}",
+            self._claim_id(self._claims),
             [settlement for settlement, _ in batch],
             lanes,
             self._claimant.free(),
@@ -143,6 +143,9 @@ class Advances:
             ),
             lambda error: self._refused(claim, batch, error),
         )
+
+    def _claim_id(self, number: int) -> str:
+        return f"{self._sender.incarnation}-{number}"
 
     def _next_settlements(self) -> list[tuple[Settlement, int]]:
         batch: list[tuple[Settlement, int]] = []
@@ -161,7 +164,7 @@ class Advances:
         if not lanes and riders and self._pending and free_to_go_on:
             # All lanes are at work: Redis goes on while the riders are unpacked here.
             self._send(0, riders)
-        advanced = parse_advance(reply)
+        advanced = parse_advance(self._claim_id(claim), reply)
         self.answered = claim
         self.suspended = advanced.suspended
         if advanced.unknown:

@@ -252,7 +252,7 @@ class Daemon(RqWorker):
         paused, self._paused = self._paused, set()
         if paused:
             held_of = self._exchange.held.values()
-            self._pool.hand_back({one for one in held_of if one.claimed.execution in paused})
+            self._pool.hand_back({one for one in held_of if one.work.execution in paused})
 
     def unknown(self) -> None:
         """Redis has forgotten this node, after an outage or because it was silent too long.

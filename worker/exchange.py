@@ -207,10 +207,10 @@ class Exchange:
     def _send_references(self) -> bool:
         """Fetches the results that the unfilled attempts of one execution name."""
         while self._unfilled:
-            execution = self._unfilled[0].claimed.execution
-            batch = [held for held in self._unfilled if held.claimed.execution == execution]
+            execution = self._unfilled[0].work.execution
+            batch = [held for held in self._unfilled if held.work.execution == execution]
             self._unfilled = [held for held in self._unfilled if held not in batch]
-            refs = tuple(dict.fromkeys(name for held in batch for name in held.claimed.refs))
+            refs = tuple(dict.fromkeys(name for held in batch for name in held.work.refs))
             names = self._references.missing(execution, refs)
             if names:
                 self._fetch(execution, names, batch)
@@ -228,12 +228,12 @@ class Exchange:
 
     def _fill(self, batch: Sequence[Held]) -> None:
         for held in batch:
-            claimed = held.claimed
+            work, config = held.work, held.claimed.config
             if held.stale or held.token not in self.held:
                 continue
             try:
                 fill = self._references.fill
-                held.config = fill(claimed.execution, claimed.refs, claimed.config)
+                held.config = fill(work.execution, work.refs, config)
             except Exception as error:  # of the job's making: its references, or a result
                 self._party.withdraw(held)
                 self.settle(held, settling.of_failure("failed", type(error).__name__, str(error)))

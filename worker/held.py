@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..common.jobs import Claimed, Token
+from ..common.jobs import Claimed, Token, Work
 from .batches import Key
 from .frames import Order
 from .output import JobLog
@@ -28,13 +28,19 @@ class Held:
     @classmethod
     def of(cls, claimed: Claimed) -> Held:
         """The attempt as it was just claimed."""
-        key = (claimed.root, claimed.digest, claimed.run)
-        return cls(claimed, key, None if claimed.refs else claimed.config)
+        work = claimed.work
+        key = (work.root, work.digest, work.run)
+        return cls(claimed, key, None if work.refs else claimed.config)
 
     @property
     def token(self) -> Token:
         """What proves the lease."""
         return self.claimed.token
+
+    @property
+    def work(self) -> Work:
+        """What is to be done, and on what terms."""
+        return self.claimed.work
 
     @property
     def binding(self) -> tuple[str, str]:
@@ -48,17 +54,17 @@ class Held:
         return Order(
             seq=seq,
             job=claimed.token.job,
-            execution=claimed.execution,
+            execution=claimed.work.execution,
             name=claimed.name,
             attempt=claimed.token.attempt,
-            run=claimed.run,
+            run=claimed.work.run,
             config=self.config,
         )
 
     @property
     def gpus(self) -> int:
         """Whole devices that it needs."""
-        return int(self.claimed.needs.get("gpus", 0))
+        return int(self.work.needs.get("gpus", 0))
 
 
 @dataclass(slots=True)

@@ -199,7 +199,7 @@ class Lane:
         held, run_s = running
         if run_s > PATIENCE_S:
             self._be_stuck(held, run_s)
-        if run_s > held.claimed.timeout_s:
+        if run_s > held.work.timeout_s:
             self.doom(held, settling.of_time_out(held, run_s))
             return
         self._look_at_output(process, started, held)

@@ -65,7 +65,7 @@ class Lanes:
 
     def assign(self, held: Held, owner: Owner) -> Lane | None:
         """An idle lane that now has this to do, with what it needs; None if there is no room."""
-        charge = {"cpus": self._share, **held.claimed.needs, "slots": 1.0}
+        charge = {"cpus": self._share, **held.work.needs, "slots": 1.0}
         free = self.free()
         fits = all(amount <= free.get(name, 0.0) + 1e-9 for name, amount in charge.items())
         if not fits or not self.room():

@@ -39,7 +39,7 @@ def of_failure(outcome: str, type_: str, message: str, run_s: float = 0.0) -> Ve
 
 def of_time_out(held: Held, run_s: float) -> Verdict:
     """A job that ran longer than it may."""
-    limit = held.claimed.timeout_s
+    limit = held.work.timeout_s
     message = (
         f"the job ran for {run_s:.1f} s, over its time limit of {limit:g} s, and was ended "
         "with all processes it had started; `timeout` of the job sets the limit"
@@ -65,7 +65,7 @@ def settlement(held: Held, verdict: Verdict, draw: float | None = None) -> Settl
 def _retry_ms(held: Held, verdict: Verdict, draw: float | None) -> int:
     if verdict.outcome == "crashed":
         return 0
-    policy, left = held.claimed.retry, held.claimed.retries_left
+    policy, left = held.work.retry, held.work.retries_left
     if verdict.outcome != "failed" or left <= 0:
         return -1
     if not retry.retries(policy, json.loads(verdict.error)["mro"]):

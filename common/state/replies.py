@@ -6,17 +6,18 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..jobs import Advanced, Beaten, Claimed, Token, config_of, parse_amounts
+from ..jobs import Advanced, Beaten, Claimed, Token, Work, config_at, parse_amounts
 
 
-def parse_advance(reply: Any) -> Advanced:
-    """The reply to `advance_request`."""
-    status, verdicts, jobs = reply
+def parse_advance(claim: str, reply: Any) -> Advanced:
+    """The reply to `advance_request` with this claim id."""
+    status, verdicts, rows, works = reply
+    word = as_text(status)
     return Advanced(
-        verdicts=as_texts(verdicts),
-        claimed=[_claimed(row) for row in jobs],
-        suspended=as_text(status) == "SUSPENDED",
-        unknown=as_text(status) == "UNKNOWN",
+        verdicts=as_text(verdicts).split(),
+        claimed=_claimed(claim, rows, works),
+        suspended=word == "SUSPENDED",
+        unknown=word == "UNKNOWN",
     )
 
 
@@ -33,24 +34,32 @@ def parse_results(names: Sequence[str], reply: Any) -> dict[str, bytes]:
     return {name: value for name, value in zip(names, reply, strict=True) if value}
 
 
-def _claimed(row: list[Any]) -> Claimed:
-    run_ = as_text(row[5])
-    return Claimed(
-        token=Token(as_text(row[0]), int(row[1]), as_text(row[2])),
-        execution=as_text(row[3]),
-        name=as_text(row[4]),
-        run=run_,
-        root=as_text(row[6]),
-        digest=as_text(row[7]),
-        config=config_of(run_, row[8]),
-        refs=tuple(as_text(row[9]).split()),
-        timeout_s=float(row[10]),
-        needs=parse_amounts(as_text(row[11])),
-        priority=int(row[12]),
-        queue=as_text(row[13]),
-        retry=json.loads(row[14]) if row[14] else {},
-        retries_left=int(row[15]),
-        rider=bool(row[16]),
+def _claimed(claim: str, rows: list[Any], raw_works: list[Any]) -> list[Claimed]:
+    works = [_work(row) for row in raw_works]
+    heads = [config_at(work.run) for work in works]
+    claimed = []
+    for raw_id, attempt, data, place, rider in rows:
+        id_, at = raw_id.decode(), place - 1
+        config = data[heads[at] : -1]
+        name = id_[len(works[at].execution) + 1 :]
+        claimed.append(Claimed(Token(id_, attempt, claim), name, config, bool(rider), works[at]))
+    return claimed
+
+
+def _work(row: list[Any]) -> Work:
+    execution, run, root, digest, refs, timeout_s, needs, priority, queue, retry, left = row
+    return Work(
+        execution=as_text(execution),
+        run=as_text(run),
+        root=as_text(root),
+        digest=as_text(digest),
+        refs=tuple(as_text(refs).split()),
+        timeout_s=float(timeout_s),
+        needs=parse_amounts(as_text(needs)),
+        priority=int(priority),
+        queue=as_text(queue),
+        retry=json.loads(retry) if retry else {},
+        retries_left=int(left),
     )
 
 

@@ -1,8 +1,10 @@
 """Loads the Lua scripts, and says how to call them.
 
 A script is its shared parts (`-- requires:` in its header, resolved in order,
-each once), then its own text, behind a prelude that holds the key prefixes and
-the limits. The text's SHA-1 is what Redis knows it by.
+each once), then its own text, behind a prelude that holds the limits. Parts that
+it rarely comes to need follow later in its text (`-- then requires:`): what returns
+before that line does not pay for them. Every `K.job(id)` and its like is replaced
+by the key's text, as lib/keys.lua has it. The text's SHA-1 is what Redis knows it by.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from . import keys
 if TYPE_CHECKING:
     from ..settings import Settings
 
-_REQUIRES = re.compile(r"^-- requires:(.*)$", re.MULTILINE)
-#: one key in lib/keys.lua, and one of which there is only one
-_KEY = re.compile(r"^  (\w+) = function\(.*\) return .* end,\n", re.MULTILINE)
-_ONLY_KEY = re.compile(r"^  (\w+) = function\(\) return (RQ|PS) \.\. '(.*)' end,\n", re.MULTILINE)
+_REQUIRES = re.compile(r"^-- (?:then )?requires:(.*)$", re.MULTILINE)
+_THEN = re.compile(r"^(?=-- then requires:)", re.MULTILINE)
+#: one key in lib/keys.lua, and a call of it
+_KEY = re.compile(r"^  (\w+) = function\((.*)\) return (.*) end,$", re.MULTILINE)
+_KEY_CALL = re.compile(r"\bK\.(\w+)\(([^()]*)\)")
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,10 @@ class Scripts(Mapping[str, Script]):
     def _text(self, name: str) -> str:
         parts: list[str] = []
         seen: set[str] = set()
-        main = _read(f"{name}.lua")
-        self._collect(main, seen, parts)
-        prelude = f"local RQ, PS = {_lua_string(keys.RQ)}, {_lua_string(keys.PENSTOCK)}"
-        return _nested(_with_short_keys([f"{prelude}\n{self._limits.as_lua()}", *parts, main]))
+        for section in _THEN.split(_read(f"{name}.lua")):
+            self._collect(section, seen, parts)
+            parts.append(section)
+        return with_keys(_nested([self._limits.as_lua(), *parts]))
 
     def _collect(self, text: str, seen: set[str], parts: list[str]) -> None:
         for needed in _required(text):
@@ -187,17 +190,22 @@ def _required(text: str) -> list[str]:
     return found.group(1).split() if found else []
 
 
-def _with_short_keys(parts: list[str]) -> list[str]:
-    """Every call of a script makes its functions anew, so those of keys are as few as can be.
+def with_keys(text: str) -> str:
+    """`text` with each key in place of the call that names it.
 
-    Without the keys that no part names, and with the text of those that are the only one of their kind.
+    Every call of a script makes its functions anew, so there are none for keys. Arguments are
+    names and texts (`job.id`, `x_id .. '-' .. name`). Raises KeyError for a key that there is not.
     """
-    text = "\n".join(parts)
-    prefixes = {"RQ": keys.RQ, "PS": keys.PENSTOCK}
-    only = {f"K.{key[1]}()": f"'{prefixes[key[2]]}{key[3]}'" for key in _ONLY_KEY.finditer(text)}
-    used = set(re.findall(r"\bK\.(\w+)\([^)]", text))
-    parts = [_KEY.sub(lambda key: key[0] if key[1] in used else "", part) for part in parts]
-    return [re.sub(r"\bK\.\w+\(\)", lambda call: only[call[0]], part) for part in parts]
+    made = {key[1]: (key[2].split(", "), key[3]) for key in _KEY.finditer(_read("lib/keys.lua"))}
+
+    def key(call: re.Match[str]) -> str:
+        names, expression = made[call[1]]
+        values = dict(zip(names, call[2].split(", "), strict=names != [""]))
+        values |= {"RQ": _lua_string(keys.RQ), "PS": _lua_string(keys.PENSTOCK)}
+        words = [values.get(word, word) for word in expression.split(" .. ")]
+        return f"({' .. '.join(words)})".replace("' .. '", "")
+
+    return _KEY_CALL.sub(key, text)
 
 
 def _nested(parts: list[str]) -> str:

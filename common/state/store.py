@@ -159,9 +159,8 @@ class Store:
         """As `advance_request`, sent at once; missing arguments mean none."""
         given: dict[str, Any] = {"settlements": (), "lanes": 0, "free": {}, "ahead": {}}
         given.update(rest)
-        return parse_advance(
-            run(self.client, self.advance_request(node, incarnation, claim_id, **given))
-        )
+        request = self.advance_request(node, incarnation, claim_id, **given)
+        return parse_advance(claim_id, run(self.client, request))
 
     def beat(
         self,

@@ -252,13 +252,11 @@ def test_claims_carry_what_a_slot_needs(cluster):
         root="/code", digest="d1",
     )  # fmt: skip
     (job,) = cluster.node(resources={"cpus": 1.0, "gpus": 1.0}).claim(1)
-    assert (job.root, job.digest, job.refs, job.timeout_s) == ("/code", "d1", ("x", "y"), 2.5)
-    assert (job.retry, job.retries_left, job.needs, job.config) == (
-        {"max": 1},
-        1,
-        {"gpus": 1.0},
-        b"{}",
-    )
+    assert (job.name, job.config, job.rider) == ("a", b"{}", False)
+    work = job.work
+    assert (work.root, work.digest, work.refs, work.timeout_s) == ("/code", "d1", ("x", "y"), 2.5)
+    assert (work.retry, work.retries_left, work.needs) == ({"max": 1}, 1, {"gpus": 1.0})
+    assert (work.priority, work.queue) == (5, "any.p5")
     assert cluster.client.zscore(
         "rq:wip:any.p5", f"{job_id(cluster.id, 'a')}:{job.token.claim}"
     ) == float("inf")

@@ -45,8 +45,8 @@ def drive(cluster, service):
             ends = []
             for one in claimed:
                 config = json.loads(one.config)
-                if one.refs:
-                    found = cluster.store.results(one.execution, one.refs)
+                if refs := one.work.refs:
+                    found = cluster.store.results(one.work.execution, refs)
                     config["refs"] = {name: json.loads(text) for name, text in found.items()}
                 try:
                     ends.append(done(one, json.dumps(work(one.name, config)).encode()))

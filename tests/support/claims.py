@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.common.jobs import Claimed, Token
+from penstock.common.jobs import Claimed, Token, Work
+
+OWN = ("token", "name", "config", "rider")
 
 
 def claimed(**given: Any) -> Claimed:
+    """A job with some of its fields as given."""
     fields: dict[str, Any] = {
         "token": Token("x-a", 1, "c"),
-        "execution": "x",
         "name": "a",
+        "config": b"{}",
+        "rider": False,
+        "execution": "x",
         "run": "m:f",
         "root": "/r",
         "digest": "d",
-        "config": b"{}",
         "refs": (),
         "timeout_s": 60.0,
         "needs": {},
@@ -23,6 +27,7 @@ def claimed(**given: Any) -> Claimed:
         "queue": "any.p5",
         "retry": {},
         "retries_left": 3,
-        "rider": False,
+        **given,
     }
-    return Claimed(**{**fields, **given})
+    own = {name: fields.pop(name) for name in OWN}
+    return Claimed(**own, work=Work(**fields))

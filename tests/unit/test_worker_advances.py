@@ -138,20 +138,13 @@ class FakeNode:
         self.is_unknown = True
 
 
+def reply(*rows: list[Any], status: bytes = b"OK", verdicts: bytes = b"") -> list[Any]:
+    work: list[Any] = [b"x", b"m:f", b"", b"", b"", b"60", b"", 5, b"any.p5", b"", b"0"]
+    return [status, verdicts, list(rows), [work] if rows else []]
+
+
 def row(name: str, rider: int) -> list[Any]:
-    data = b'["m.f", null, [], {}]'
-    fields: list[Any] = [
-        b"x-" + name.encode(),
-        1,
-        b"inc-1",
-        b"x",
-        name.encode(),
-        b"m:f",
-        b"",
-        b"",
-        data,
-    ]
-    return [*fields, b"", b"60", b"", 5, b"any.p5", b"", 0, rider]
+    return [b"x-" + name.encode(), 1, b'["m.f", null, [], {}]', 1, rider]
 
 
 @pytest.fixture
@@ -172,7 +165,7 @@ def test_an_advance_goes_out_when_there_is_reason(advances: Any) -> None:  # Q4
     made, sender, node = advances
     assert made.send()
     _, done, _ = sender.sent.pop()
-    done([b"OK", [], []])
+    done(reply())
     assert not made.send(), "nothing was found: the inbox tells"
     made.hungry = True
     node.room = 0
@@ -181,7 +174,7 @@ def test_an_advance_goes_out_when_there_is_reason(advances: Any) -> None:  # Q4
     assert made.send()
     args, done, _ = sender.sent.pop()
     assert args[:4] == ["n1", "inc", "inc-2", 0]
-    done([b"OK", [b"OK"], []])
+    done(reply(verdicts=b"OK"))
     assert not sender.held
     made.drain()
     assert made.send(), "Redis is told once"
@@ -192,7 +185,7 @@ def test_an_advance_goes_out_when_there_is_reason(advances: Any) -> None:  # Q4
 def test_every_lane_filled_means_that_there_may_be_more(advances: Any) -> None:  # Q4
     made, sender, node = advances
     assert made.send()
-    sender.sent.pop()[1]([b"OK", [], [row("a", 0)]])
+    sender.sent.pop()[1](reply(row("a", 0)))
     assert [held.token.job for held in node.taken] == ["x-a"]
     assert made.send()
 
@@ -202,7 +195,7 @@ def test_what_was_claimed_long_ago_is_not_begun(advances: Any) -> None:  # Q6
     made, sender, node = advances
     assert made.send()
     sender.answer_s = 3.1
-    sender.sent.pop()[1]([b"OK", [], [row("a", 0)]])
+    sender.sent.pop()[1](reply(row("a", 0)))
     assert node.taken == []
     assert sender.back == ["x-a"]
     assert [token.job for token in sender.held] == ["x-a"]
@@ -212,7 +205,7 @@ def test_a_beat_knows_of_the_claims_that_were_answered(advances: Any) -> None:  
     made, sender, _ = advances
     assert made.send()
     assert made.answered == 0
-    sender.sent.pop()[1]([b"OK", [], []])
+    sender.sent.pop()[1](reply())
     assert made.answered == 1
     made.hungry = True
     assert made.send()
@@ -226,7 +219,7 @@ def test_redis_goes_on_while_riders_are_unpacked(advances: Any) -> None:  # Q4
     settle(made, sender, "a")
     assert made.send()
     settle(made, sender, "b")
-    sender.sent.pop()[1]([b"OK", [b"OK"], [row("r", 1)]])
+    sender.sent.pop()[1](reply(row("r", 1), verdicts=b"OK"))
     assert len(sender.sent) == 1
     assert sender.sent[0][0][-2:] == ["coming", 1]
     assert [held.token.job for held in node.taken] == ["x-r"]
@@ -239,7 +232,7 @@ def test_a_beat_that_is_due_goes_before_the_next_advance(advances: Any) -> None:
     assert made.send()
     settle(made, sender, "b")
     sender.urgent = True
-    sender.sent.pop()[1]([b"OK", [b"OK"], [row("r", 1)]])
+    sender.sent.pop()[1](reply(row("r", 1), verdicts=b"OK"))
     assert sender.sent == []
     assert made.waiting
 
@@ -247,7 +240,7 @@ def test_a_beat_that_is_due_goes_before_the_next_advance(advances: Any) -> None:
 def test_an_unknown_node_claims_nothing(advances: Any) -> None:  # Q6
     made, sender, node = advances
     assert made.send()
-    sender.sent.pop()[1]([b"UNKNOWN", [], []])
+    sender.sent.pop()[1](reply(status=b"UNKNOWN"))
     assert node.is_unknown
     assert not node.taken
 
@@ -255,7 +248,7 @@ def test_an_unknown_node_claims_nothing(advances: Any) -> None:  # Q6
 def test_an_unknown_node_keeps_what_it_claimed_before(advances: Any) -> None:  # Q6
     made, sender, node = advances
     assert made.send()
-    sender.sent.pop()[1]([b"UNKNOWN", [], [row("a", 0)]])
+    sender.sent.pop()[1](reply(row("a", 0), status=b"UNKNOWN"))
     assert node.is_unknown
     assert [held.token.job for held in node.taken] == ["x-a"]
 
@@ -272,7 +265,7 @@ def test_a_settlement_that_redis_refuses_holds_up_nobody(advances: Any) -> None:
             outcomes.append(args[12] if len(jobs) == 1 else "")
             refused("WRONGTYPE")
         else:
-            done([b"OK", [b"OK"] * len(jobs), []])
+            done(reply(verdicts=b" ".join([b"OK"] * len(jobs))))
             done_with.update(jobs)
     assert done_with == {"good"}
     assert bad not in sender.held

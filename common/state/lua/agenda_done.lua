@@ -1,4 +1,3 @@
--- requires: keys
 -- Takes an item off the agenda.
 -- ARGV  domain, item, the lease's mark
 -- RETURNS OK | AGAIN (it was posted anew meanwhile, and stays)

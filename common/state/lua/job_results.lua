@@ -1,4 +1,3 @@
--- requires: keys
 -- Results of finished jobs. A fan-out's is made here from its counts; its ids and
 -- jobs are left to who reads them by page (`generated_job_ids` would be unbounded).
 -- ARGV  execution, names ...

@@ -1,4 +1,4 @@
--- requires: keys now
+-- requires: now
 -- Takes a lock for an owner; the same owner again finds it as it is, with a new TTL.
 -- ARGV  name, owner, TTL (ms)
 -- RETURNS {OK, fencing number} | {HELD, owner, what is left of its TTL (ms)}

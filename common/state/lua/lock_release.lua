@@ -1,4 +1,3 @@
--- requires: keys
 -- Gives a lock back, and tells those who wait for it.
 -- ARGV  name, owner
 -- RETURNS OK | HELD (by another) | FREE (nobody held it)

@@ -1,4 +1,3 @@
--- requires: keys
 -- Gives a held lock another TTL.
 -- ARGV  name, owner, TTL (ms)
 -- RETURNS OK | LOST (it ended, or is another's)

@@ -4,7 +4,7 @@
 --       daemon knows it), draining (0|1), count of settlements and ten values for
 --       each (job, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms,
 --       log), then pairs: `<root>|<digest>|<function>` and how many riders of it
--- RETURNS {OK | UNKNOWN | SUSPENDED, verdicts (OK | STALE), jobs (see to_daemon)}
+-- RETURNS {OK | UNKNOWN | SUSPENDED, the verdicts (`OK STALE ...`), jobs (see to_daemon), their works}
 -- KEEPS  a settlement counts only under its token; the same claim id again returns
 --        the same verdicts and the jobs whose tokens still hold, and changes nothing;
 --        an earlier one that arrives late claims nothing.
@@ -26,9 +26,7 @@ local function jobs_of_last_claim()
   return jobs
 end
 if known and n.claim == claim_id then
-  local verdicts = {}
-  for word in string.gmatch(n.verdicts, '%S+') do verdicts[#verdicts + 1] = word end
-  return { 'OK', verdicts, jobs_of_last_claim() }
+  return { 'OK', n.verdicts, jobs_of_last_claim(), C.works }
 end
 
 local function turn(claim) return tonumber(string.match(claim or '', '(%d+)$') or 0) end
@@ -65,18 +63,18 @@ if status == 'OK' and not draining and not late then
   jobs = C.claim(n, claim_id, lanes, free, ahead, other_idle)
   if F.touched >= STEP_LIMIT then Q.wake_again(id) end
   local heads = 0
-  for _, job in ipairs(jobs) do heads = heads + 1 - job[17] end
+  for _, job in ipairs(jobs) do heads = heads + 1 - job[5] end
   if heads < lanes then
     redis.call('ZADD', K.idle(), (n.used.slots or 0) / math.max(n.total.slots or 1, 1), id)
   end
 elseif known and not late then
   redis.call('ZREM', K.idle(), id)
 end
+local told = table.concat(verdicts, ' ')
 if known and not late then
-  redis.call('HSET', K.node(id), 'claim', claim_id, 'verdicts', table.concat(verdicts, ' '),
-    'used', A.format(n.used))
+  redis.call('HSET', K.node(id), 'claim', claim_id, 'verdicts', told, 'used', A.format(n.used))
 end
 F.run()
 F.drain()
 X.flush()
-return { status, verdicts, jobs }
+return { status, told, jobs, C.works }

@@ -1,4 +1,4 @@
--- requires: settle upkeep
+-- requires: nodes job execution
 -- A node's heartbeat: renews it, tells which of its attempts are to end, recomputes
 -- what its leases take, and does the cluster's upkeep when it is time.
 -- ARGV  node, incarnation, state (idle | busy | suspended | draining), the number of the
@@ -27,16 +27,15 @@ end
 
 redis.call('PEXPIRE', K.node(id), 2 * n.timeout_ms)
 N.heard(id)
+local used, dropped = {}, {}
 do
-  local used, leases = {}, redis.call('HGETALL', K.node_leases(id))
+  local leases = redis.call('HGETALL', K.node_leases(id))
   for i = 1, #leases, 2 do
     local attempt, claim, needs = string.match(leases[i + 1], '^(%d+) (%S+) %d+ ?(.*)$')
     if held[leases[i]] == claim or is_news(claim) then
       A.add(used, A.parse(needs), 1)
     else
-      redis.call('HDEL', K.node_leases(id), leases[i])
-      local job = J.get(leases[i])
-      if J.holds(job, tonumber(attempt), claim) then S.not_held(job) end
+      dropped[#dropped + 1] = { id = leases[i], attempt = tonumber(attempt), claim = claim }
     end
   end
   if next(used) or next(n.used) then
@@ -50,9 +49,20 @@ if state ~= n.state then
     redis.call('HSET', K.rq_worker(id), 'state', state == 'draining' and 'busy' or state)
   end
 end
+local function answer(lists) return { n.drain and 'DRAIN' or 'OK', lists > 0 and 1 or 0, stale } end
+if #dropped == 0 and not N.upkeep_due(tonumber(redis.call('HGET', K.maintenance(), 'at') or 0)) then
+  return answer(redis.call('ZCARD', K.ready()))
+end
+
+-- then requires: settle upkeep
+for _, lease in ipairs(dropped) do
+  redis.call('HDEL', K.node_leases(id), lease.id)
+  local job = J.get(lease.id)
+  if J.holds(job, lease.attempt, lease.claim) then S.not_held(job) end
+end
 F.run()
 -- Shorter than a time-out by the time between two beats, so that whoever was silent for
 -- a time-out has been so while the upkeep went on.
 local lists = upkeep(math.max(1500, n.timeout_ms * 2 / 3))
 X.flush()
-return { n.drain and 'DRAIN' or 'OK', lists > 0 and 1 or 0, stale }
+return answer(lists)

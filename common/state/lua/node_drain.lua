@@ -1,4 +1,3 @@
--- requires: keys
 -- Tells a node to finish what it runs and to take no more: at once by a message, and by
 -- its next beat, should the message be lost.
 -- ARGV  node

@@ -1,4 +1,4 @@
--- requires: keys event
+-- requires: event
 -- Pauses or resumes queues by name.
 -- ARGV  verb (pause | resume), names ...
 -- RETURNS how many changed

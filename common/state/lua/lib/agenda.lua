@@ -1,4 +1,4 @@
--- requires: keys now
+-- requires: now
 -- Work before the orchestrators, by domain. `penstock:domains` holds when one who serves
 -- a domain last looked (`*`: one who serves all); a domain counts from its first work.
 local TAKEOVER_MS = 3000 -- a domain that nobody served for so long is everyone's

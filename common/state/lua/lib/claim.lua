@@ -24,7 +24,7 @@ local function waiting_job(id, r)
   local job = job_table(id, v[1], r.name, v[6])
   set_work(job, v[7], 'run', v[2], r.dated and redis.call('HGET', job.key, 'enqueued_at'))
   job.payload = { data = v[3] or '', refs = v[8] or '', timeout_s = v[9] or v[4] or '0', retry = v[10] or '',
-    retries_left = tonumber(v[11] or v[5] or 0), reserved_by = v[12] or nil }
+    retries_left = v[11] or v[5] or '0', reserved_by = v[12] or nil }
   return job
 end
 -- The entry under the reader's head, past those it skipped; nil at its end.
@@ -103,11 +103,24 @@ local function park(job)
   event('job_parked', 'execution', job.execution, 'job', job.job)
 end
 
--- One job's way to the daemon: the fields of `Claimed`, in its order.
-local function to_daemon(job, rider)
+-- What many jobs of a claim have in common goes to the daemon once: the fields of `Work`, in its
+-- order. Returns its place in `C.works`.
+C.works = {}
+local work_at = {}
+local function work_of(job)
   local x, p = X.get(job.execution), job.payload
-  return { job.id, job.attempt, job.claim, job.execution, job.job, job.run, x.root, x.digest, p.data, p.refs,
-    p.timeout_s, job.needs, job.priority, job.origin, p.retry, p.retries_left, rider and 1 or 0 }
+  local word = table.concat({ x.id, job.run or '', p.refs, p.timeout_s, job.needs, job.origin, p.retry, p.retries_left },
+    '\n')
+  if not work_at[word] then
+    C.works[#C.works + 1] = { x.id, job.run, x.root, x.digest, p.refs, p.timeout_s, job.needs, job.priority,
+      job.origin, p.retry, p.retries_left }
+    work_at[word] = #C.works
+  end
+  return work_at[word]
+end
+-- One job's way to the daemon: id, attempt, payload, the place of its work, whether it is a rider.
+local function to_daemon(job, rider)
+  return { job.id, job.attempt, job.payload.data, work_of(job), rider and 1 or 0 }
 end
 -- The same of one that was claimed before.
 function C.again(id, origin, claim, rider)

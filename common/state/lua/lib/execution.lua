@@ -1,4 +1,4 @@
--- requires: keys now iso event agenda later expiry
+-- requires: now iso event agenda later expiry
 -- Executions touched by this script: read once, counted in memory, written and
 -- checked for their end once, by X.flush() as the script's last step.
 local X = { cache = {}, wake = function() end } -- wake: nodes, for what was queued (queue.lua)

@@ -1,4 +1,4 @@
--- requires: keys now
+-- requires: now
 -- Starts the TTL of an ended execution's keys, from its job `at` (from 0) on; returns the first
 -- job of the next chunk, -1 when all is done.
 local function expire(x, at, size)

@@ -17,6 +17,7 @@ local function register_end(job, x, status)
 end
 
 local group_child_ended -- below: a fan-out ends by `finish` as well
+local dependents_of = {} -- of jobs that ended in this script
 
 -- The one place where a job reaches a terminal state. `...` are further fields.
 function F.finish(job, status, ...)
@@ -33,6 +34,7 @@ function F.finish(job, status, ...)
   G.release(job)
   if job.group then group_child_ended(job, status) end
   if job.dependents and job.dependents ~= '' then
+    dependents_of[job.id] = job.dependents
     F.push('fan', job.execution, job.job, 1, ok and 1 or 0)
   end
   if fault and x.policy == 'fail_fast' and not x.closing then
@@ -114,9 +116,12 @@ end
 -- yet to be told, the job's `fan_at` says from where on.
 local function step_fan(x_id, name, at, ok)
   local id = x_id .. '-' .. name
-  local v = redis.call('HMGET', K.job(id), 'dependents', 'status')
-  if not JOB_ENDED[v[2]] then return end -- a retry came before
-  local dependents = v[1] or ''
+  local dependents = dependents_of[id]
+  if not dependents then
+    local v = redis.call('HMGET', K.job(id), 'dependents', 'status')
+    if not JOB_ENDED[v[2]] then return end -- a retry came before
+    dependents = v[1] or ''
+  end
   at, ok = tonumber(at), tonumber(ok) == 1
   while true do
     local from, to, dependent, any_end = string.find(dependents, '([^ ?]+)(%??)', at)

@@ -1,4 +1,4 @@
--- requires: keys iso
+-- requires: iso
 -- The attempts of a job that did not end well, one line of JSON each, the last ones.
 local H = {}
 local ATTEMPTS, MESSAGE = 20, 500

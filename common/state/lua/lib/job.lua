@@ -1,4 +1,3 @@
--- requires: keys
 -- A job's hash as a table. Each field that is read costs, most of all one that is not there: so
 -- `J.held` reads what a settlement needs, `J.get` also what lets a job go on (WORK), and the others
 -- are read when one of them is asked for. Its execution and name are in its id, its class and

@@ -1,4 +1,4 @@
--- requires: keys now amounts later
+-- requires: now amounts later
 -- Nodes as this script sees them, read once each. `used` counts what leases
 -- took, slots among it; it is recomputed from the leases at each beat.
 local N = { cache = {} }
@@ -77,7 +77,10 @@ function N.drop_lease(n, job_id, attempt, claim)
   n.dirty = true
 end
 -- Late long before its time-out: of the beats of one time-out (three or more) half are missing.
-local function is_late(id, beat) return NOW_MS - beat > math.max(1500, N.get(id).timeout_ms / 2) end
+local function is_late(id, beat)
+  local silent = NOW_MS - beat
+  return silent > 1500 and silent > N.get(id).timeout_ms / 2
+end
 -- A node is heard. The first one after a time in which all were late gives the others a time-out
 -- to come back as well: then it was the network between them and Redis that was away.
 function N.heard(id)
@@ -87,6 +90,9 @@ function N.heard(id)
   end
   redis.call('ZADD', K.nodes(), NOW_MS, id)
 end
+-- The cluster's upkeep (upkeep.lua) is done by whoever beats when it is due; `at` is when it was done last.
+local UPKEEP_MS = 400
+function N.upkeep_due(at) return NOW_MS - at >= UPKEEP_MS or NOW_MS < at end
 -- After a time in which nobody could beat, all count as alive for one time-out.
 function N.alive_ids()
   if not N.alive then

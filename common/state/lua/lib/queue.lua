@@ -1,4 +1,4 @@
--- requires: keys now iso event job nodes execution
+-- requires: now iso event job nodes execution
 -- Queue lists: entering them, waking a node for them, parking what no live
 -- node could ever run.
 -- `listed`: queues that this script has put on the list of those; `fresh`: jobs that it queued.

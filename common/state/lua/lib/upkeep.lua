@@ -1,7 +1,7 @@
 -- requires: settle
 -- What must happen now and then, done by whoever beats: reaping silent nodes,
 -- promoting what is due, draining outboxes, waking nodes for lists still ready.
-local UPKEEP_MS, RESCORED = 400, 5000
+local RESCORED = 5000
 
 -- A silent node's attempt is given away after max(time-out, min(25 s, 2 % of its run so far)).
 local function patience_ms(timeout_ms, ran_ms)
@@ -145,7 +145,7 @@ end
 local function upkeep(away_ms)
   local v = redis.call('HMGET', K.maintenance(), 'at', 'steady_since', 'run_id')
   local at, since = tonumber(v[1] or 0), tonumber(v[2] or 0)
-  if NOW_MS - at < UPKEEP_MS and NOW_MS >= at then return redis.call('ZCARD', K.ready()) end
+  if not N.upkeep_due(at) then return redis.call('ZCARD', K.ready()) end
   local run = run_id()
   if NOW_MS < at then set_back(at - NOW_MS) end
   if NOW_MS - at > away_ms or NOW_MS < at or run ~= v[3] then since = NOW_MS end
