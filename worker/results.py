@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..common.errors import PenstockError
+from ..common.jsontext import json_writer
 
 MAX_METRICS = 1000
 MAX_MESSAGE = 8 * 1024
@@ -113,7 +114,7 @@ def _scalar(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-_dumps = json.JSONEncoder(ensure_ascii=False, default=_scalar).encode
+_dumps = json_writer(ensure_ascii=False, default=_scalar)
 
 
 def _number(value: Any) -> float | None:
@@ -134,10 +135,11 @@ def _number(value: Any) -> float | None:
 
 
 def _explain(value: Any, error: Exception) -> str:
-    if isinstance(error, RecursionError):
+    try:
+        for path, fault in _faults("result", value, frozenset()):
+            return f"{path}: {fault}"
+    except RecursionError:
         return "the result is nested too deeply for JSON"
-    for path, fault in _faults("result", value, frozenset()):
-        return f"{path}: {fault}"
     return f"the result is not JSON: {error}"
 
 

@@ -26,6 +26,8 @@ from .parentage import become_subreaper, tie_to_parent
 from .results import describe_error, encode_result, error_record, metrics_of
 from .shared import SharedPage
 
+#: JSON that is known to be one object and nothing around it needs no more than this.
+_decode = json.JSONDecoder().raw_decode
 #: Results wait this long at most for the bell, in ns.
 BELL_NS = 2_000_000
 
@@ -118,7 +120,8 @@ class Slot:
         try:
             function = self._functions.find(order.run)
             self._called_ns = time.monotonic_ns()  # importing counts once, not for each run
-            value = call(function, **json.loads(order.config))
+            config, _ = _decode(order.config.decode())
+            value = call(function, **config)
         except BaseException as error:
             return False, b"", describe_error(error), {}
         try:
@@ -165,7 +168,7 @@ class _Output:
         )
 
     def size(self) -> int:
-        return os.fstat(self._fd).st_size
+        return os.lseek(self._fd, 0, os.SEEK_END)  # whatever is written is appended all the same
 
     def restore(self) -> None:
         """Flushes what the job printed, and undoes what it did to the streams."""

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import InputError
+from ..jsontext import json_writer
 from .places import Path
 
 #: Names that an axis or item may not have.
@@ -35,7 +36,7 @@ _TOKEN = re.compile(
 )
 _STEP = re.compile(rf"\.({_KEY})|\[(-?\d+)\]|\[\"([^\"$]+)\"\]")
 _SCALARS = {int, float, bool, type(None)}
-_as_json = json.JSONEncoder(ensure_ascii=False).encode
+_as_json = json_writer(ensure_ascii=False)
 _LITERAL = {_ESCAPE: "${", _DOLLAR: "$"}
 #: Texts up to this length are cut into pieces once, since a template is filled in again and again.
 _CACHED_LENGTH = 500

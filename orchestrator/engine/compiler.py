@@ -6,11 +6,11 @@ its work. (A fan-in with a function of the user's is handed to the workers.)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...common.jobs import format_amounts, job_id, queue_class, queue_name, rq_data
+from ...common.jsontext import json_writer
 from ...common.spec.expansion import Child
 from ...common.spec.models import Job, Retry, Work, Workflow
 from ...common.spec.placeholders import references, unescape
@@ -21,7 +21,7 @@ CUSTOM_FAN_IN = "penstock.worker.fanin:custom"
 
 Fields = dict[str, str | int | float]
 
-_as_json = json.JSONEncoder().encode
+_as_json = json_writer()
 _AS_USUAL = Retry()
 
 
