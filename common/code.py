@@ -55,7 +55,7 @@ def code_root(folder: Path) -> CodeRoot:
         except OSError:
             continue
         # Lengths first, so that no two different trees give the same bytes.
-        name = os.fsencode(os.path.relpath(path, top))
+        name = os.fsencode(path[len(top) :].lstrip(os.sep))
         digest.update(b"%d\0%s%d\0%s" % (len(name), name, len(said), said))
     return CodeRoot(top, digest.hexdigest())
 

@@ -17,8 +17,8 @@ def json_writer(
     RecursionError for a value that holds itself.
     """
     plain = JSONEncoder(ensure_ascii=ensure_ascii, default=default, check_circular=False)
-    make: Any = encoder.c_make_encoder
-    if make is None:  # not CPython
+    make: Any = getattr(encoder, "c_make_encoder", None)
+    if make is None:  # only CPython has it
         return plain.encode
     text: Any = encoder.encode_basestring_ascii if ensure_ascii else encoder.encode_basestring
     pieces = make(None, plain.default, text, None, ": ", ", ", False, False, True)

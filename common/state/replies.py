@@ -39,7 +39,7 @@ def _claimed(claim: str, rows: list[Any], raw_works: list[Any]) -> list[Claimed]
     heads = [config_at(work.run) for work in works]
     claimed = []
     for raw_id, attempt, data, place, rider in rows:
-        id_, at = raw_id.decode(), place - 1
+        id_, at = as_text(raw_id), place - 1
         config = data[heads[at] : -1]
         name = id_[len(works[at].execution) + 1 :]
         claimed.append(Claimed(Token(id_, attempt, claim), name, config, bool(rider), works[at]))

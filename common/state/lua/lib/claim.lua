@@ -5,7 +5,7 @@
 local C = {}
 local LOOK_PAST, PASSES, RESERVE_MS, CLAIM_LIMIT = 32, 20, 60000, 256
 
-local function rewind(r) r.job, r.page, r.at, r.skipped = nil, {}, 1, 0 end
+local function rewind(r) r.job, r.page, r.at, r.skipped, r.all_read = nil, {}, 1, 0, false end
 local function reader(name, page_size)
   local r = { name = name, key = K.queue(name), taken = 0, page_size = page_size }
   rewind(r)
@@ -13,7 +13,7 @@ local function reader(name, page_size)
 end
 -- Those at its head that were taken leave the list in one command.
 local function take_heads(r)
-  if r.taken > 0 then redis.call('LPOP', r.key, r.taken) end
+  if r.taken > 0 then redis.call('LTRIM', r.key, r.taken, -1) end
   r.taken = 0
 end
 -- An entry as a claim looks at it, with what goes to the daemon. Dates are compared between lists only.
@@ -32,8 +32,10 @@ local function peek(r)
   if r.job then return r.job end
   if r.skipped >= LOOK_PAST then return nil end
   if not r.page[r.at] then
+    if r.all_read then return nil end
     take_heads(r)
     r.page, r.at = redis.call('LRANGE', r.key, r.skipped, r.skipped + r.page_size - 1), 1
+    r.all_read = #r.page < r.page_size
     r.page_size = 64
   end
   local id = r.page[r.at]
