@@ -64,6 +64,16 @@ def median(results: Results, title: str, workload: str, figure: str) -> float | 
     return statistics.median(found) if found else None
 
 
+def mark(results: Results, title: str, workload: str) -> str:
+    """`†` where others were measured at that later, and so on a machine in another mood."""
+    begun = {
+        name: one["workloads"][workload]["begun"]
+        for name, one in results["systems"].items()
+        if workload in one.get("workloads", {})
+    }
+    return "†" if title in begun and begun[title] < max(begun.values()) else ""
+
+
 def best(
     results: Results, workload: str, figure: str, choose: Callable[..., str], of: str = ""
 ) -> tuple[str, float] | None:
@@ -107,8 +117,8 @@ class Goal:
         sign = "at least" if self.more else "at most"
         return [
             self.text,
-            f"{plain(ours[1])} ({ours[0].partition('/')[2]})",
-            f"{plain(theirs[1])} ({theirs[0]})",
+            f"{plain(ours[1])}{mark(results, ours[0], self.workload)} ({ours[0].partition('/')[2]})",
+            f"{plain(theirs[1])}{mark(results, theirs[0], self.workload)} ({theirs[0]})",
             f"{ratio:.2f}",
             f"{sign} {self.bound:.2g}",
             "yes" if met else "**no**",
@@ -169,7 +179,7 @@ def table(results: Results) -> str:
         "",
         "Written by `make bench`; what it does and how to read it: [README](../README.md). Medians "
         f"(min-max) of the rounds. {machine['cores']} cores, Python {machine['python']}, redis-server "
-        f"{machine['redis-server']}.",
+        f"{machine['redis-server']}. † of an earlier run than the others: compare with care.",
         "",
         "![the figures](speed.png)",
         "",
@@ -218,7 +228,7 @@ def _cell(results: Results, title: str, workload: str, figure: str, digits: int)
     rounds = results["systems"][title].get("workloads", {}).get(workload, {}).get("rounds", ())
     if not found:
         return _why_not(rounds, figure)
-    middle = f"{statistics.median(found):,.{digits}f}"
+    middle = f"{statistics.median(found):,.{digits}f}{mark(results, title, workload)}"
     if len(found) == 1:
         return middle
     return f"{middle} ({min(found):,.{digits}f}-{max(found):,.{digits}f})"
