@@ -110,18 +110,28 @@ class Expansion:
         """The ids of the jobs from `start` up to `stop`, as a slice would give them."""
         return [self.id(index) for index in range(self.size)[start:stop]]
 
+    def named(self, index: int) -> dict[str, Any]:
+        """`{id, name, parameters}` of job `index`."""
+        parameters = self.parameters(index)
+        id_ = self._id(index, parameters)
+        name = self._name(id_, {"index": index, **parameters})
+        return {"id": id_, "name": name, "parameters": parameters}
+
+    def _name(self, id_: str, names: Mapping[str, Any]) -> str:
+        pattern = self.template.name_pattern if self.template else None
+        return as_text(substitute(pattern, names, final=True)) if pattern else id_
+
     def child(self, index: int) -> Child:
         """Job `index`, with its axes (or item) filled in."""
         parameters = self.parameters(index)
-        name = self._id(index, parameters)
+        id_ = self._id(index, parameters)
         names = {"index": index, **parameters}
         template = self.template
         config = bind(template.config, names) if template else {}
-        pattern = template.name_pattern if template else None
         return Child(
             index=index,
-            id=name,
-            name=as_text(substitute(pattern, names, final=True)) if pattern else name,
+            id=id_,
+            name=self._name(id_, names),
             run=template.run if template else None,
             command=_command(template.command, names) if template else None,
             config=config,

@@ -34,6 +34,18 @@ def parse_results(names: Sequence[str], reply: Any) -> dict[str, bytes]:
     return {name: value for name, value in zip(names, reply, strict=True) if value}
 
 
+def parse_outcomes(replies: Sequence[Any]) -> list[tuple[str, bytes]]:
+    """The replies to `job_outcomes`, in their order. Raises an error that is among them."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return [
+        (as_text(status), text)
+        for reply in replies
+        for status, text in zip(reply[::2], reply[1::2], strict=True)
+    ]
+
+
 def _claimed(claim: str, rows: list[Any], raw_works: list[Any]) -> list[Claimed]:
     works = [_work(row) for row in raw_works]
     heads = [config_at(work.run) for work in works]

@@ -26,7 +26,15 @@ from ..jobs import (
 )
 from . import keys
 from .chunks import CHUNK, Chunk, Field, NewJob, packed, unpacked, with_shared
-from .replies import as_mapping, as_text, as_texts, parse_advance, parse_beat, parse_results
+from .replies import (
+    as_mapping,
+    as_text,
+    as_texts,
+    parse_advance,
+    parse_beat,
+    parse_outcomes,
+    parse_results,
+)
 from .scripts import Limits, Request, Script, Scripts, run, run_all
 
 
@@ -336,6 +344,14 @@ class Store:
     def results(self, execution: str, names: Sequence[str]) -> dict[str, bytes]:
         """JSON results of those of `names` that are finished."""
         return parse_results(names, run(self.client, self.results_request(execution, names)))
+
+    def outcomes(self, execution: str, names: Sequence[str]) -> list[tuple[str, bytes]]:
+        """(status, result or error as JSON) of each; ('', b'') where there is no such job."""
+        requests = [
+            self._request("job_outcomes", execution, *names[start : start + CHUNK])
+            for start in range(0, len(names), CHUNK)
+        ]
+        return parse_outcomes(run_all(self.client, requests))
 
     def execution(self, execution: str) -> dict[str, str]:
         """All fields of an execution; empty when there is none."""

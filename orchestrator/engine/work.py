@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import redis
 
-from ...common.aggregation import ChildOutcome, aggregate, collect_outputs
+from ...common.aggregation import FINISHED, ChildOutcome, aggregate, collect_outputs
 from ...common.errors import AggregationError, InputError
 from ...common.jobs import rq_data
 from ...common.spec.expansion import Expansion
@@ -229,11 +229,10 @@ class Engine:
     def _outcomes(
         self, execution: str, expansion: Expansion, go_on: Callable[[], None]
     ) -> Iterator[ChildOutcome]:
-        fields = ("status", "result", "error")
         for start in range(0, len(expansion), PAGE):
             names = expansion.child_ids(start, start + PAGE)
-            for offset, row in enumerate(self._store.jobs(execution, names, fields)):
-                yield _outcome(start + offset, row)
+            for offset, found in enumerate(self._store.outcomes(execution, names)):
+                yield _outcome(start + offset, *found)
             go_on()
 
     # -- the end
@@ -270,12 +269,10 @@ def read_over(store: Store, execution: str, job: Job) -> Any:
 
 def fan_out_output(job: Job, expansion: Expansion) -> dict[str, Any]:
     """A fan-out's result: its jobs by id (the first 1,000 of them), and how many axes it has."""
-    jobs = list(islice(expansion, NAMED_JOBS))
+    jobs = [expansion.named(index) for index in range(min(NAMED_JOBS, len(expansion)))]
     return {
-        "generated_jobs": [
-            {"id": one.id, "name": one.name, "parameters": one.parameters} for one in jobs
-        ],
-        "generated_job_ids": [one.id for one in jobs],
+        "generated_jobs": jobs,
+        "generated_job_ids": [one["id"] for one in jobs],
         "job_count": len(expansion),
         "parameter_count": expansion.parameter_count,
         "source_job_id": job.id,
@@ -301,10 +298,8 @@ def _as_json(error: Exception) -> str:
     return json.dumps({"type": kind, "message": message, "traceback": ""})
 
 
-def _outcome(index: int, row: dict[str, str]) -> ChildOutcome:
-    return ChildOutcome(
-        index=index,
-        status=row["status"],
-        output=json.loads(row["result"]) if row["result"] else None,
-        error=json.loads(row["error"]) if row["error"] else None,
-    )
+def _outcome(index: int, status: str, text: bytes) -> ChildOutcome:
+    said = json.loads(text) if text else None
+    if status == FINISHED:
+        return ChildOutcome(index, status, output=said)
+    return ChildOutcome(index, status, error=said)

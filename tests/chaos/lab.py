@@ -266,14 +266,14 @@ class Lab:
         return left
 
     def _note_final(self, execution: str, expired: bool) -> None:
-        status = self.store.execution(execution).get("status", "")
-        if expired and not status:
-            self.journal.write("final", execution=execution, status="", jobs={}, expired=True)
-            return
         names = self.store.job_names(execution)
         rows = self.store.jobs(execution, names, ("status", "attempt", "kind", "result"))
         jobs = {name: _final(row) for name, row in zip(names, rows, strict=True)}
-        self.journal.write("final", execution=execution, status=status, jobs=jobs)
+        status = self.store.execution(execution).get("status", "")
+        if expired and not status:  # read last: its jobs may have gone while they were read
+            self.journal.write("final", execution=execution, status="", jobs={}, expired=True)
+        else:
+            self.journal.write("final", execution=execution, status=status, jobs=jobs)
 
     def close(self) -> list[str]:
         """Ends everything; says what was left running by the ends of all parts."""

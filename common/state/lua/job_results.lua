@@ -1,5 +1,4 @@
--- Results of finished jobs. A fan-out's is made here from its counts; its ids and
--- jobs are left to who reads them by page (`generated_job_ids` would be unbounded).
+-- Results of finished jobs, for those that name them.
 -- ARGV  execution, names ...
 -- RETURNS for each its JSON text, or nil when it is not finished
 local out = {}
