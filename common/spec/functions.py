@@ -15,12 +15,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import Fault, SpecError
 from ..handlers import CONTROL_TYPES, HANDLERS_MODULE, registered
+from .arguments import Signature, argument_problems
 from .places import Places
 from .wording import near
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .models import Aggregation, Job, Workflow
     from .places import Path, Problem
 
+#: Functions (`module:function`) that can be imported, and how they can be called.
+Known = dict[str, Signature | None]
 #: How long all imports together may take, in seconds.
 IMPORT_LIMIT_S = 60.0
 _CHILD = "penstock.common.spec.probe"
@@ -43,34 +46,30 @@ def check_functions(functions: Mapping[str, str], root: FilePath) -> list[Fault]
     return found + Places().faults(answers.broken)
 
 
-def resolve_functions(
-    workflow: Workflow, root: FilePath, check: bool = True, known: Set[str] = frozenset()
-) -> Workflow:
+def resolve_functions(workflow: Workflow, root: FilePath, check: bool = True) -> Workflow:
     """The workflow in which every type with a handler has its function as `run`.
 
-    With `check`, every function is imported too, but for those that are `known` to be
-    importable. Raises SpecError with all faults.
+    With `check`, every function is imported too, and what it is given compared with what it
+    takes. Raises SpecError with all faults.
     """
-    resolved, problems = _resolve(workflow, root, check, known)
+    resolved, problems = _resolve(workflow, root, check, {})
     if problems:
         raise SpecError(workflow.places.faults(problems))
     return resolved
 
 
 def resolver(
-    root: FilePath, check: bool = True
+    root: FilePath, check: bool = True, known: Known | None = None
 ) -> Callable[[Workflow], tuple[Workflow, list[Problem]]]:
-    """`resolve_functions` as `load_workflow` takes it, to report all faults together."""
-    return lambda workflow: _resolve(workflow, root, check)
+    """`resolve_functions` as `load_workflow` takes it, to report all faults together.
 
-
-def functions_of(workflow: Workflow) -> set[str]:
-    """The functions that a workflow names, `module:function`."""
-    return {name for _, name in _named_functions(workflow)}
+    Functions that are `known` are not imported again; those that are found become known.
+    """
+    return lambda workflow: _resolve(workflow, root, check, {} if known is None else known)
 
 
 def _resolve(
-    workflow: Workflow, root: FilePath, check: bool, known: Set[str] = frozenset()
+    workflow: Workflow, root: FilePath, check: bool, known: Known
 ) -> tuple[Workflow, list[Problem]]:
     named = {at: name for at, name in _named_functions(workflow) if check and name not in known}
     types = {
@@ -78,11 +77,8 @@ def _resolve(
         for path, work in workflow.work()
         if work.type and not (work.run or work.command or work.type in CONTROL_TYPES)
     }
-    if not named and not types:
-        return workflow, []
-    answers = _ask(
-        root, list(dict.fromkeys(named.values())), list(dict.fromkeys(types.values())), check=check
-    )
+    functions, handled = list(dict.fromkeys(named.values())), list(dict.fromkeys(types.values()))
+    answers = _ask(root, functions, handled, check=check) if named or types else _Answers()
     problems: list[Problem] = [
         (path, answers.errors[name]) for path, name in named.items() if name in answers.errors
     ]
@@ -90,7 +86,19 @@ def _resolve(
     for path, name in types.items():
         if fault := answers.fault_of_type(name):
             problems.append(((*path, "type"), fault))
-    return _bound(workflow, answers.runs), problems
+    resolved = _bound(workflow, answers.runs) if types else workflow
+    known |= answers.signatures
+    if check:
+        problems += _unfit(resolved, known)
+    return resolved, problems
+
+
+def _unfit(workflow: Workflow, known: Known) -> Iterator[Problem]:
+    """What functions are given and do not take, or take and are not given."""
+    for path, work in workflow.work():
+        signature = known.get(work.run) if work.run else None
+        if work.run and signature and not work.command:
+            yield from argument_problems(path, work.run, work.config, signature)
 
 
 def _named_functions(workflow: Workflow) -> Iterator[tuple[Path, str]]:
@@ -123,6 +131,7 @@ class _Answers:
 
     def __init__(self) -> None:
         self.errors: dict[str, str] = {}
+        self.signatures: Known = {}
         self.runs: dict[str, str | None] = {}
         self.bindings: list[str] = []
         self.broken: list[Problem] = []
@@ -134,8 +143,13 @@ class _Answers:
         if "importing" in answer:
             self.step = answer
         elif "function" in answer:
-            if answer["error"]:
-                self.errors[answer["function"]] = answer["error"]
+            name, error, found = answer["function"], answer["error"], answer["signature"]
+            if error:
+                self.errors[name] = error
+            else:
+                self.signatures[name] = found and Signature(
+                    tuple(found["names"]), tuple(found["required"]), found["open"]
+                )
         elif "handlers" in answer:
             if answer["handlers"]:
                 self.broken.append(((f"{HANDLERS_MODULE}.py",), answer["handlers"]))

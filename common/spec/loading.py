@@ -111,7 +111,11 @@ class _Parser:
         if resolver:
             workflow, found = resolver(workflow)
             unsure = {draft.job.id for draft in drafts if draft.bad & CODE_FIELDS}
-            self.problems += [item for item in found if not unsure.intersection(item[0][1:2])]
+            unread = {draft.job.id for draft in drafts if "config" in draft.bad}
+            for path, message in found:
+                in_doubt = unsure | unread if "config" in path[2:] else unsure
+                if not in_doubt.intersection(path[1:2]):
+                    self.problems.append((path, message))
         if self.problems:
             raise SpecError(self.places.faults(self.problems))
         return workflow

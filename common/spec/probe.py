@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from ..handlers import ENTRY_POINT_GROUP, HANDLERS_MODULE, normalise_type, registered
+from .arguments import signature_of
 from .wording import near
 
 
@@ -51,7 +53,9 @@ def main() -> None:
     for name in dict.fromkeys(functions):
         module = name.split(":")[0]
         answering.say(importing=module)
-        answering.say(function=name, error=_fault(name, root))
+        found, error = _function(name, root)
+        signature = None if error else signature_of(found)
+        answering.say(function=name, error=error, signature=signature and asdict(signature))
     answering.say(done=True)
     os._exit(0)
 
@@ -69,22 +73,24 @@ def _bindings(answering: _Answering, submitted: dict[str, str]) -> dict[str, str
     return installed | submitted | registered()
 
 
-def _fault(name: str, root: str) -> str | None:
-    """What is wrong with `module:function`; None if it can be called."""
+def _function(name: str, root: str) -> tuple[Any, str | None]:
+    """`module:function`, and what is wrong with it; None if it can be called."""
     module_name, _, way = name.partition(":")
     found, error = _imported(module_name, root)
     if error:
-        return error
+        return None, error
     for step in way.split("."):
         try:
             found = getattr(found, step)
         except AttributeError:
             what = f"'{module_name}'" if found is sys.modules[module_name] else repr(found)[:60]
             names = [known for known in dir(found) if not known.startswith("__")]
-            return f"{what} has no function '{step}'{near(step, names)}"
+            return None, f"{what} has no function '{step}'{near(step, names)}"
         except BaseException as raised:
-            return f"'{name}' cannot be read: {_last_line(raised)}"
-    return None if callable(found) else f"'{name}' is a {type(found).__name__}, not a function"
+            return None, f"'{name}' cannot be read: {_last_line(raised)}"
+    if not callable(found):
+        return None, f"'{name}' is a {type(found).__name__}, not a function"
+    return found, None
 
 
 def _imported(module_name: str, root: str) -> tuple[Any, str | None]:

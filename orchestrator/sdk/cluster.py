@@ -12,9 +12,8 @@ from ...common.code import CodeRoot, code_root
 from ...common.context import waiting
 from ...common.errors import InputError
 from ...common.settings import Settings
-from ...common.spec.functions import functions_of, resolve_functions
-from ...common.spec.loading import load_workflow, parse_workflow
-from ...common.spec.models import Workflow
+from ...common.spec.functions import Known, resolver
+from ...common.spec.loading import Resolver, load_workflow, parse_workflow
 from ...common.state.connection import check, connect
 from ...common.state.lock import LEADER, Held, Lock, holding
 from ...common.state.scripts import Limits
@@ -36,7 +35,7 @@ class Cluster:
         check(client, settings.redis_url)
         self.service = Service(Store(client, Limits.of(settings)), settings)
         # Importing takes a process of its own: done once for each function, until its code changes.
-        self._checked: tuple[CodeRoot | None, set[str]] = (None, set())
+        self._checked: tuple[CodeRoot | None, Known] = (None, {})
 
     def submit(
         self,
@@ -53,22 +52,19 @@ class Cluster:
         """
         given = dict(params or {})
         if isinstance(workflow, Mapping):
-            root = Path.cwd()
-            loaded = parse_workflow(dict(workflow), given)
+            code = code_root(Path.cwd())
+            loaded = parse_workflow(workflow, given, resolver=self._resolver(code))
+        elif isinstance(workflow, str | os.PathLike):
+            code = code_root(Path(workflow).resolve().parent)
+            loaded = load_workflow(workflow, given, resolver=self._resolver(code))
         else:
-            root = Path(workflow).resolve().parent
-            loaded = load_workflow(workflow, given)
-        code = code_root(root)
-        id_ = self.service.submit(self._resolved(loaded, code), key=key, code=_inside(code))
-        return Execution(self, id_)
+            raise InputError(f"a workflow is a mapping, or a file's path; this is {workflow!r:.60}")
+        return Execution(self, self.service.submit(loaded, key=key, code=_inside(code)))
 
-    def _resolved(self, workflow: Workflow, code: CodeRoot) -> Workflow:
+    def _resolver(self, code: CodeRoot) -> Resolver:
         if self._checked[0] != code:
-            self._checked = (code, set())
-        known = self._checked[1]
-        resolved = resolve_functions(workflow, Path(code.root), known=known)
-        known |= functions_of(resolved)
-        return resolved
+            self._checked = (code, {})
+        return resolver(Path(code.root), known=self._checked[1])
 
     def execution(self, id_: str) -> Execution:
         """An execution that was submitted earlier. Raises NotFound."""

@@ -62,6 +62,18 @@ def test_each_way_to_end_badly_is_on_record(cluster):
     assert cluster.job("a")["crashes"] == cluster.job("a")["losses"] == "1"
 
 
+def test_one_lost_node_is_not_told_as_too_many(cluster):
+    cluster.submit(new_job("a"))
+    first = cluster.node("n1")
+    first.claim(1)
+    cluster.store.leave("n1", "n1inc", "died")
+    told = json.loads(cluster.job("a")["error"])
+    assert told["message"] == "the node was lost while it held the attempt"
+    second = cluster.node("n2")
+    second.advance(done(*second.claim(1)))
+    assert "error" not in cluster.job("a")
+
+
 def test_a_good_end_and_a_hand_back_leave_nothing(cluster):
     cluster.submit(new_job("a"))
     node = cluster.node()

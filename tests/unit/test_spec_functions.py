@@ -106,7 +106,7 @@ def test_no_process_is_started_for_nothing(root: Path, monkeypatch: pytest.Monke
     assert resolve_functions(workflow, root) is workflow
     named = parse_workflow({"jobs": {"a": {"run": "none:f"}}})
     assert resolve_functions(named, root, check=False) is named
-    assert resolve_functions(named, root, known={"none:f"}) is named
+    assert resolver(root, known={"none:f": None})(named) == (named, [])
 
 
 HANDLERS = """from penstock.common.handlers import handler, register_handler
@@ -213,3 +213,76 @@ def test_places_survive_until_functions_are_checked_later(root: Path) -> None:  
     workflow = load_workflow(path)
     with pytest.raises(SpecError, match=r"flow.yaml:3: jobs.a.run: 'digits' has no function"):
         resolve_functions(workflow, root)
+
+
+ARGUMENTS = """import functools
+def work(chunk, scale=1.0, *, seed): ...
+def anything(chunk, **rest): ...
+def nothing(): ...
+def supplies(function):
+    @functools.wraps(function)
+    def wrapped(**config): return function(database=1, **config)
+    return wrapped
+@supplies
+def stores(database, row): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("run", "config", "faults"),
+    [
+        ("work", {"chunk": 1, "seed": 2}, []),
+        (
+            "work",
+            {"chnk": 1},
+            [
+                ("config.chnk", "work() has no argument 'chnk'; did you mean 'chunk'?"),
+                ("config", "work() needs the arguments 'chunk', 'seed'"),
+            ],
+        ),
+        ("anything", {"other": 1}, [("config", "anything() needs the argument 'chunk'")]),
+        ("nothing", {"x": 1}, [("config.x", "nothing() has no argument 'x'; it takes none")]),
+        ("stores", {"row": 1}, []),
+    ],
+)
+def test_a_function_is_given_what_it_takes(root: Path, run, config, faults) -> None:  # W3
+    (root / "takes.py").write_text(ARGUMENTS)
+    jobs = {
+        "a": {"run": f"takes:{run}", "config": config},
+        "f": {"type": "fan-out", "template": {"run": f"takes:{run}", "config": config}},
+    }
+    problems = resolver(root)(parse_workflow({"jobs": jobs}))[1]
+    places = [("jobs", "a"), ("jobs", "f", "template")]
+    assert problems == [
+        ((*place, *where.split(".", 1)), text) for place in places for where, text in faults
+    ]
+
+
+def test_an_argument_may_have_its_name_from_an_axis(root: Path) -> None:  # W3
+    (root / "takes.py").write_text(ARGUMENTS)
+    fan = {"template": {"run": "takes:work", "config": {"${key}": 1}}}
+    fan |= {"type": "fan-out", "parameters": [{"name": "key", "values": ["chunk", "seed"]}]}
+    assert resolver(root)(parse_workflow({"jobs": {"f": fan}}))[1] == []
+
+
+def test_what_is_known_of_a_function_is_used_again(root: Path, monkeypatch) -> None:  # W3
+    (root / "takes.py").write_text(ARGUMENTS)
+    known: functions.Known = {}
+    fine = parse_workflow({"jobs": {"a": {"run": "takes:anything", "config": {"chunk": 1}}}})
+    assert resolver(root, known=known)(fine)[1] == []
+    monkeypatch.setattr(functions.subprocess, "Popen", None)
+    lacks = parse_workflow({"jobs": {"a": {"run": "takes:anything"}}})
+    ((_, text),) = resolver(root, known=known)(lacks)[1]
+    assert text == "anything() needs the argument 'chunk'"
+
+
+def test_a_configuration_that_cannot_be_read_lacks_nothing(root: Path) -> None:  # W3
+    (root / "takes.py").write_text(ARGUMENTS)
+    jobs = {"a": {"run": "takes:work", "config": 7}, "b": {"run": "takes:none", "config": 7}}
+    with pytest.raises(SpecError) as raised:
+        parse_workflow({"jobs": jobs}, resolver=resolver(root))
+    assert [fault.place.partition(": ")[2] for fault in raised.value.faults] == [
+        "jobs.a.config",
+        "jobs.b.config",
+        "jobs.b.run",
+    ]

@@ -54,19 +54,19 @@ function S.leased(node_id)
   return jobs, void
 end
 -- A job whose attempt is lost with its process or its node, too often: poison.
-local LOST = '{"type": "NodeLost", "message": "the node was lost while it held the attempt"}'
+local LOST = '{"type": "NodeLost", "message": "the node was lost while it held the attempt", "traceback": ""}'
 function S.lost(job, counter, limit, error, started_at)
   if job.worker_name then redis.call('HDEL', K.node_leases(job.worker_name), job.id) end
   if X.closed(X.get(job.execution)) then return end
   local crashed = counter == 'crashes'
+  local why, times = crashed and error or LOST, job[counter] + 1
   H.record(job, crashed and 'crashed' or 'lost',
-    started_at or redis.call('HGET', job.key, 'started_at'), crashed and error or LOST)
-  local times = job[counter] + 1
+    started_at or redis.call('HGET', job.key, 'started_at'), why)
   if times >= limit then
     redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)
     return to_dead_letter(job, 'failed', counter, times, 'error', error)
   end
-  S.requeue(job, counter, counter, times, 'error', error)
+  S.requeue(job, counter, counter, times, 'error', why)
 end
 -- Appends output of an attempt, up to its limit. `at` is how many bytes of it were sent
 -- before: a request that comes twice, because its reply was lost, appends once. `logged`

@@ -1,0 +1,60 @@
+"""Whether a job's configuration fits the function that it is given to. Pure."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .places import Path, Problem
+from .wording import near_or_all
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a function can be given by name. `open`: any other name as well."""
+
+    names: tuple[str, ...]
+    required: tuple[str, ...]
+    open: bool
+
+
+def signature_of(function: Callable[..., Any]) -> Signature | None:
+    """The signature with which it is called; None where that is not known.
+
+    A decorator's own counts, not that of what it wraps: it may give arguments that the job does not.
+    """
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    if any(one.kind is one.POSITIONAL_ONLY and one.default is one.empty for one in parameters):
+        return None
+    return Signature(
+        names=tuple(one.name for one in named),
+        required=tuple(one.name for one in named if one.default is one.empty),
+        open=any(one.kind is one.VAR_KEYWORD for one in parameters),
+    )
+
+
+def argument_problems(
+    path: Path, run: str, config: Mapping[Any, Any], signature: Signature
+) -> Iterator[Problem]:
+    """Arguments that the function `run` does not take, and those that it lacks.
+
+    A key that holds a placeholder may become any name.
+    """
+    name = run.partition(":")[2]
+    if any("$" in str(key) for key in config):
+        return
+    if not signature.open:
+        for key in config:
+            if key not in signature.names:
+                hint = near_or_all(str(key), signature.names) or "; it takes none"
+                yield (*path, "config", str(key)), f"{name}() has no argument '{key}'{hint}"
+    lacking = [f"'{needed}'" for needed in signature.required if needed not in config]
+    if lacking:
+        plural = "s" if len(lacking) > 1 else ""
+        yield (*path, "config"), f"{name}() needs the argument{plural} {', '.join(lacking)}"
