@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -64,7 +65,7 @@ class Settings(BaseSettings):
     offline_limit_s: PositiveFloat = 600.0
     #: How long an execution is kept after its end, in seconds.
     state_ttl_s: PositiveFloat = 7 * DAY_S
-    #: Most output kept of one job, in bytes.
+    #: Most output kept of one job, in bytes; of more, what came first.
     log_limit_bytes: Limit = ByteSize(MIB)
     #: Largest result of one job, in bytes.
     result_limit_bytes: Limit = ByteSize(4 * MIB)
@@ -111,6 +112,9 @@ class Settings(BaseSettings):
     def _known_scheme(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(SCHEMES):
             raise ValueError(f"a Redis URL begins with {', '.join(SCHEMES)}, this one is {url!r}")
+        database = "" if url is None or url.startswith("unix:") else urlsplit(url).path.strip("/")
+        if database and not database.isdecimal():  # redis-py would take 0
+            raise ValueError(f"a Redis URL ends with the number of a database, not {database!r}")
         return url
 
     @field_validator("home")

@@ -200,7 +200,8 @@ class Service:
         if not row["status"]:
             raise NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
         if row["status"] != "finished":
-            why = (loads(row["error"]) or {}).get("message") or row["reason"]
+            error = loads(row["error"])
+            why = f"{error['type']}: {error['message']}" if error else row["reason"]
             text = f"job {job} has no result: it is {row['status']}" + (f" ({why})" if why else "")
             raise (ExecutionFailed if row["status"] in JOB_TERMINAL else InputError)(text)
         return json.loads(row["result"])

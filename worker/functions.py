@@ -62,7 +62,7 @@ class Functions:
         if self._root and not os.path.isdir(self._root):
             return (
                 f"cannot run {run!r}: {why}, and its folder {self._root} is not on this node; "
-                "share the folder with the node, install the package there, or submit with --bundle"
+                "share the folder with the node, or install the code there as a package"
             )
         where = f"in {self._root} or among the installed packages" if self._root else "installed"
         return f"cannot run {run!r}: {why} ({where}); check the name in the workflow's `run`"

@@ -152,7 +152,8 @@ class Supervisor:
         self._loop.unwatch(self._report)
         os.close(self._report)
         if code != 0:
-            log.error("event=daemon_died node=%s code=%d", self._options.name, code)
+            if code not in _FINAL:  # the daemon has said itself why it ends
+                log.error("event=daemon_died node=%s code=%d", self._options.name, code)
             self._obituary.tell(self._incarnation)
         if code in _FINAL or self._signals:
             self._code = max(code, 0) if code in _FINAL else 1

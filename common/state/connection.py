@@ -88,14 +88,14 @@ def check(client: redis.Redis, url: str) -> None:
         raise RedisUnavailable(
             f"Redis at {url} refuses the login: {str(error).rstrip('.')}. Write the password into "
             "the URL, as redis://:PASSWORD@host:6379/0 (PENSTOCK_REDIS_URL or --redis-url)"
-        ) from error
+        ) from None
     except redis.exceptions.ConnectionError as error:
         raise RedisUnavailable(
             f"no Redis answers at {url}: {str(error).rstrip('.')}. Start it, or name another "
             "(PENSTOCK_REDIS_URL or --redis-url); without a URL, `penstock up` starts a private one"
-        ) from error
+        ) from None
     except redis.exceptions.TimeoutError as error:
-        raise RedisUnavailable(f"Redis at {url} does not answer: {error}") from error
+        raise RedisUnavailable(f"Redis at {url} does not answer: {error}") from None
     except redis.exceptions.ResponseError:
         return  # CONFIG is forbidden to us (a managed Redis): `doctor` says what to look at
     if policy != "noeviction":

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from .output import clean, speaks_unicode
 from .render import STYLES
-from .view import ENDED, WAITING, Row, duration, error_line, rows, seconds
+from .view import ENDED, WAITING, Row, duration, rows, seconds
 
 #: Lines kept free below the display, for the prompt and a warning.
 SPARE_LINES = 2
@@ -173,7 +173,7 @@ class Display:
         if int(row.job.get("attempt") or 0) > 1:
             parts.append(Text(f"attempt {row.job['attempt']}", style="yellow"))
         if row.status == "failed":
-            parts.append(Text(clean(error_line(row.job.get("error"))), style="red"))
+            parts.append(Text(clean(row.failure), style="red"))
         elif row.status in ("canceled", "stopped"):
             parts.append(Text(row.status, style="yellow"))
         return Text("  ").join(parts)

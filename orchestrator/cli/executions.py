@@ -12,7 +12,7 @@ from ...common.errors import masked
 from . import session
 from .app import App, Command, pass_app
 from .output import clean, emit, say, show, write
-from .view import WAITING, Row, duration, error_line, rows, seconds, shorten
+from .view import WAITING, Row, duration, rows, seconds, shorten
 
 
 @click.command(cls=Command)
@@ -106,7 +106,7 @@ def _expanded(execution: Mapping[str, Any], every: bool) -> list[Row]:
 
 def _note(row: Row) -> str:
     if row.status == "failed":
-        return shorten(clean(error_line(row.job.get("error"))), 80)
+        return shorten(clean(row.failure), 80)
     return clean(row.reason)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .output import clean, say
-from .view import ENDED, TERMINAL, Row, duration, error_line, rows, seconds
+from .view import ENDED, TERMINAL, Row, duration, rows, seconds
 
 #: Seconds between two lines about one fan-out.
 FAN_INTERVAL_S = 1.0
@@ -79,14 +79,14 @@ def _line(row: Row) -> str:
         if int(job.get("attempt") or 0) > 1:
             parts.append(f"attempt {job['attempt']}")
         if row.status == "failed":
-            parts.append(error_line(job.get("error")))
+            parts.append(row.failure)
         elif row.reason:
             parts.append(row.reason)
     elif row.reason:
         parts.append(row.reason)
     elif row.status != "scheduled":
         return ""
-    return "  ".join(parts)
+    return "  ".join(part for part in parts if part)
 
 
 def _fan_line(row: Row) -> str:

@@ -70,6 +70,12 @@ class Row:
                 return str(job["reason"])
         return ""
 
+    @property
+    def failure(self) -> str:
+        """The error on one line; of a fan-out whose jobs failed, which have their own, nothing."""
+        error = self.job.get("error")
+        return error_line(error) if error or not self.children else ""
+
 
 def rows(execution: Mapping[str, Any]) -> list[Row]:
     """The rows of an execution, in the order of its jobs."""

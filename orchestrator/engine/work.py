@@ -133,7 +133,7 @@ class Engine:
             return
         if created == 0:
             outcome = "FANOUT_START" if len(expansion) else "FANOUT_NO_JOBS"
-            log.info("[FAN-OUT] [Job: %s] %s jobs=%d", job.id, outcome, len(expansion))
+            _tell("FAN-OUT", execution, job, outcome, jobs=len(expansion))
         while created < len(expansion) and created - settled < self._window:
             stop = min(created + min(CHUNK, self._window), len(expansion))
             jobs = _children(expansion, created, stop)
@@ -145,10 +145,7 @@ class Engine:
             created, chunk = int(group["created"]), int(group["created_chunks"])
             settled = int(group["settled"])
         if created == len(expansion):
-            milliseconds = (time.monotonic() - began) * 1000
-            log.info(
-                "[FAN-OUT] [Job: %s] FANOUT_COMPLETE jobs=%d ms=%.1f", job.id, created, milliseconds
-            )
+            _tell("FAN-OUT", execution, job, "FANOUT_COMPLETE", jobs=created, ms=_ms_since(began))
 
     # -- fan-in
 
@@ -159,17 +156,16 @@ class Engine:
         assert job.fan_out_job_id is not None
         began = time.monotonic()
         total = int(self._store.group(execution, job.fan_out_job_id).get("total", 0))
-        log.info("[FAN-IN] [Job: %s] FANIN_START jobs=%d", job.id, total)
+        _tell("FAN-IN", execution, job, "FANIN_START", jobs=total)
         children: Iterator[ChildOutcome] = iter(())
         if total:
             fan_out = self._fan_out(execution, workflow.jobs[job.fan_out_job_id])
             children = self._outcomes(execution, fan_out.expansion, go_on)
         if job.aggregation.strategy == "custom":
             self._hand_over(execution, job, job.aggregation, children, total)
-        else:
-            self._aggregate(execution, job, job.aggregation, children, total, go_on)
-        milliseconds = (time.monotonic() - began) * 1000
-        log.info("[FAN-IN] [Job: %s] FANIN_COMPLETE jobs=%d ms=%.1f", job.id, total, milliseconds)
+        elif not self._aggregate(execution, job, job.aggregation, children, total, go_on):
+            return
+        _tell("FAN-IN", execution, job, "FANIN_COMPLETE", jobs=total, ms=_ms_since(began))
 
     def _aggregate(
         self,
@@ -179,10 +175,11 @@ class Engine:
         children: Iterator[ChildOutcome],
         total: int,
         go_on: Callable[[], None],
-    ) -> None:
+    ) -> bool:
+        """Did it go well? False, too, where another takes it."""
         token = self._store.start_control(execution, job.id, f"{uuid4().hex}.0", self._name)
         if token is None:
-            return
+            return False
         try:
             result = aggregate(
                 how.strategy,
@@ -202,9 +199,11 @@ class Engine:
             # It has started, so `give_up` could not end it: whatever it is, it ends here.
             if not isinstance(error, AggregationError):
                 log.exception("event=fan_in_failed execution=%s job=%s", execution, job.id)
+            _tell("FAN-IN", execution, job, f"failed, {type(error).__name__}: {error}")
             self._store.settle_control(token, "failed", error=_as_json(error))
-        else:
-            self._store.settle_control(token, "finished", text)
+            return False
+        self._store.settle_control(token, "finished", text)
+        return True
 
     def _hand_over(
         self,
@@ -242,6 +241,15 @@ class Engine:
         while start >= 0:
             start = self._store.expire(execution, start)
             go_on()
+
+
+def _tell(prefix: str, execution: str, job: Job, outcome: str, **counts: int) -> None:
+    numbers = "".join(f" {name}={count}" for name, count in counts.items())
+    log.info("[%s] [Job: %s] %s execution=%s%s", prefix, job.id, outcome, execution, numbers)
+
+
+def _ms_since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
 
 
 def _children(expansion: Expansion, start: int, stop: int) -> Iterator[NewJob]:

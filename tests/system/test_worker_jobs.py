@@ -60,7 +60,7 @@ def test_code_that_is_not_on_the_node(site: Site) -> None:  # W2
         run = site.submit(job("a", "nowhere:f"), root=site.folder / "gone")
         message = run.error("a")["message"]
         assert "gone is not on this node" in message
-        assert "--bundle" in message
+        assert "is not on this node; share the folder" in message
 
 
 def test_failed_jobs_are_retried_with_their_policy(site: Site) -> None:  # W6

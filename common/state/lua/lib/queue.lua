@@ -41,8 +41,8 @@ function Q.park_unmet(job)
   local signature = job.class .. '|' .. job.needs
   redis.call('SADD', K.unmet(), signature)
   redis.call('RPUSH', K.unmet() .. ':' .. signature, job.id)
-  redis.call('HSET', job.key, 'status', 'deferred', 'unmet', 1, 'reason', 'no live node offers '
-    .. job.class .. (job.needs ~= '' and ' with ' .. job.needs or ''))
+  local wants = job.class ~= 'any' and job.class .. (job.needs ~= '' and ' with ' or '') or ''
+  redis.call('HSET', job.key, 'status', 'deferred', 'unmet', 1, 'reason', 'no live node offers ' .. wants .. job.needs)
   X.touch(X.get(job.execution))
   event('job_unmet', 'execution', job.execution, 'job', job.job, 'class', job.class, 'needs', job.needs)
   job.status = 'deferred'
