@@ -14,7 +14,7 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
 	fi
 
-.PHONY: help demo test prove chaos chaos-short model model-short bench bench-growth bench-faults check redis
+.PHONY: help demo test prove chaos chaos-short model model-short bench bench-growth bench-instructions bench-faults check redis
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -49,6 +49,9 @@ bench: $(BENCH) redis ## six workloads on Penstock, its peers and the floor (ONL
 bench-growth: $(BENCH) redis ## what grows with the queue, the width, the chain, the nodes, the slots (ONLY=queue MOST=100000)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.growth $(if $(ONLY),--only $(ONLY)) \
 		$(if $(MOST),--most $(MOST))
+
+bench-instructions: $(TOOLS) redis ## what the server spends on a job and a beat, in instructions (needs valgrind)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.growth.instructions
 
 bench-faults: $(TOOLS) redis ## the same faults on RQ, Celery and Dramatiq (ONLY=kill-worker SCALE=0.5 AT_ONCE=1)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.faults $(if $(ONLY),--only $(ONLY)) \

@@ -32,8 +32,8 @@ NODE = "bench"
 class Cluster:
     """One server with deploy/redis.conf; what runs on it is the caller's to start."""
 
-    def __init__(self, folder: Path) -> None:
-        self.server = Server(folder, RECOMMENDED)
+    def __init__(self, folder: Path, under: tuple[str, ...] = ()) -> None:
+        self.server = Server(folder, RECOMMENDED, under)
         self.url = f"redis://127.0.0.1:{self.server.port}/0"
         self.settings = Settings(redis_url=self.url)
         self.client: Any = connect(self.url)
@@ -93,10 +93,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A cluster in a temporary folder, which goes with it."""
+def cluster(under: tuple[str, ...] = ()) -> Iterator[Cluster]:
+    """A cluster in a temporary folder, which goes with it; its server runs `under` a command."""
     with tempfile.TemporaryDirectory(prefix="growth-", ignore_cleanup_errors=True) as folder:
-        it = Cluster(Path(folder))
+        it = Cluster(Path(folder), under)
         try:
             yield it
         finally:

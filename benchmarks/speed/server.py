@@ -16,9 +16,9 @@ STOCK = ("--save", "", "--appendonly", "no")
 
 
 class Server:
-    """Runs from its making until `stop`. Its data lie in `folder`."""
+    """Runs from its making until `stop`. Its data lie in `folder`; `under` is a command that runs it."""
 
-    def __init__(self, folder: Path, flags: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, flags: tuple[str, ...], under: tuple[str, ...] = ()) -> None:
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self.port = int(sock.getsockname()[1])
@@ -26,9 +26,9 @@ class Server:
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
         with open(folder / "redis.log", "wb") as log:
             self.process = subprocess.Popen(
-                tied(["redis-server", *first, *where, *rest]), stdout=log, stderr=log
+                tied([*under, "redis-server", *first, *where, *rest]), stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + (60.0 if under else 10.0)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 0.5).close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.common.jobs import job_id
+from penstock.common.jobs import job_id, rq_data
 from penstock.common.state import keys
 from support.scripted import done, new_job
 
@@ -244,6 +244,48 @@ def test_parallelism_is_kept_exactly(cluster):
         held = node.claim(8)
     assert ran == 7
     assert cluster.status == "succeeded"
+
+
+def test_jobs_of_one_claim_keep_what_is_theirs(cluster):
+    """What many jobs have in common is sent once; what one of them has otherwise is its own."""
+    ways = {
+        "plain": {},
+        "again": {},
+        "refs": {"refs": "plain"},
+        "timeout": {"timeout": 7},
+        "needs": {"needs": "cpus=0.5"},
+        "retry": {"retry": '{"max": 1}'},
+        "retries": {"retries": 1},
+        "run": {"run": "m:g", "data": rq_data("m:g", '{"x": 1}')},
+        "priority": {"priority": 3},
+    }
+    cluster.submit(*(new_job(name, **fields) for name, fields in ways.items()))
+    claimed = cluster.node(slots=10, resources={"cpus": 10.0}).claim(10)
+    usual = {
+        "refs": (),
+        "timeout_s": 300.0,
+        "needs": {},
+        "retry": {},
+        "retries_left": 0,
+        "run": "m:f",
+        "priority": 5,
+    }
+    told = {
+        "refs": {"refs": ("plain",)},
+        "timeout": {"timeout_s": 7.0},
+        "needs": {"needs": {"cpus": 0.5}},
+        "retry": {"retry": {"max": 1}},
+        "retries": {"retries_left": 1},
+        "run": {"run": "m:g"},
+        "priority": {"priority": 3},
+    }
+    for one in claimed:
+        wanted = {**usual, **told.get(one.name, {})}
+        assert {name: getattr(one.work, name) for name in usual} == wanted, one.name
+        assert one.config == (b'{"x": 1}' if one.name == "run" else b"{}")
+    assert len(claimed) == len(ways)
+    by_name = {one.name: one.work for one in claimed}
+    assert by_name["plain"] is by_name["again"]
 
 
 def test_claims_carry_what_a_slot_needs(cluster):
