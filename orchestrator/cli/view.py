@@ -66,7 +66,10 @@ class Row:
     def reason(self) -> str:
         """Why it is as it is, where the state names a reason: it waits, or was canceled."""
         for job in (self.job, *self.children.values()):
-            if job.get("reason") and job.get("status") != "finished":
+            if (
+                job.get("reason") not in (None, "", job.get("status"))
+                and job["status"] != "finished"
+            ):
                 return str(job["reason"])
         return ""
 
