@@ -32,13 +32,19 @@ JOB_FIELDS = (
 @dataclass(frozen=True)
 class Living:
     """Who is there: nodes by name (do they beat?), those of them that end, whether any orchestrator
-    leads, what is paused (None: all queues), and whether whoever asks is starting them itself."""
+    leads, what is paused (None: all queues), whether whoever asks is starting them itself, and
+    whether the server is the private one of this machine."""
 
     nodes: dict[str, bool]
     draining: frozenset[str]
     orchestrators: bool
     paused: frozenset[str] | None
     hosted: bool
+    embedded: bool = False
+
+    def start(self, part: str) -> str:
+        """The command that starts a worker or an orchestrator."""
+        return "penstock up" if self.embedded else f"penstock {part} start"
 
 
 def jobs_in_order(
@@ -93,7 +99,7 @@ def _waits_for(job: dict[str, Any], status: str, living: Living) -> str | None:
     if job["status"] == "deferred" and status == "pending" and not living.orchestrators:
         if living.hosted:
             return "an orchestrator is starting"
-        return "no orchestrator runs; start one: penstock orchestrator start"
+        return f"no orchestrator runs; start one: {living.start('orchestrator')}"
     if job["status"] == "queued":
         return _keeps_queued(job["queue"], living)
     if job["status"] == "started" and job["node"] and not living.nodes.get(job["node"]):
@@ -112,9 +118,9 @@ def _keeps_queued(queue: str, living: Living) -> str | None:
     if not beating and living.hosted:
         return "a worker is starting"
     if not beating:
-        return "no live worker; start one: penstock worker start"
+        return f"no live worker; start one: {living.start('worker')}"
     if beating <= living.draining:
-        return "all live workers were told to end; start one: penstock worker start"
+        return f"all live workers were told to end; start one: {living.start('worker')}"
     return None
 
 

@@ -148,6 +148,7 @@ class Service:
             orchestrators=bool(leader),
             paused=None if all_paused else frozenset(name.decode() for name in paused),
             hosted=self.hosted,
+            embedded=self.settings.redis_url is None,
         )
 
     def executions(self, limit: int = 20) -> list[dict[str, Any]]:
