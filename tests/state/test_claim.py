@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from penstock.common.jobs import job_id, rq_data
 from penstock.common.state import keys
 from support.scripted import done, new_job
@@ -87,8 +89,9 @@ def test_a_big_job_passed_over_20_times_reserves_a_node(cluster):
     assert names(node.claim(1)) == ["big"]
 
 
-def test_what_was_held_back_is_taken_beside_the_big_job(cluster):
-    small = [new_job(f"s{i}", needs="cpus=1") for i in range(40)]
+@pytest.mark.parametrize("count", [20, 40])  # in the end the whole list is read, or its first page
+def test_what_was_held_back_is_taken_beside_the_big_job(cluster, count):
+    small = [new_job(f"s{i}", needs="cpus=1") for i in range(count)]
     cluster.submit(new_job("ahead", needs="cpus=1"), new_job("big", needs="cpus=3"), *small)
     node = cluster.node(slots=4, resources={"cpus": 4.0})
     held = node.claim(4)
