@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from penstock.common.state import keys
 from penstock.common.state.chunks import STATIC
-from support.scripted import EXECUTION_ID, bad, done, new_job
+from penstock.common.state.store import Store
+from support.scripted import EXECUTION_ID, Cluster, bad, done, new_job
 
 FIELDS = {"name": "t", "ttl_s": 100, "policy": "continue", "parallelism": 0}
 
@@ -59,3 +61,14 @@ def test_nothing_is_added_to_an_ended_execution(cluster):
 def test_an_execution_without_jobs_succeeds(cluster):
     cluster.submit()
     assert cluster.status == "succeeded"
+
+
+def test_the_stream_of_events_forgets_the_oldest(redis7):  # Q9
+    redis7.client.flushall()
+    old = "for _ = 1, 2000 do redis.call('XADD', KEYS[1], '*', 'event', 'old') end"
+    for _ in range(51):
+        redis7.client.eval(old, 1, keys.events())
+    Cluster(Store(redis7.client), redis7.client).submit(new_job("a"))
+    # Redis drops them by the hundred.
+    assert 100_000 <= redis7.client.xlen(keys.events()) < 100_200
+    redis7.client.flushall()
