@@ -109,7 +109,7 @@ def test_functions_are_imported_again_only_when_their_code_has_changed(machines,
     one = {"jobs": [{"id": "a", "run": "flow:nap", "config": {"s": 0}}]}
     for _ in range(3):
         cluster.submit(one)
-    two = {"jobs": [*one["jobs"], {"id": "b", "run": "flow:total", "config": {"values": []}}]}
+    two = {"jobs": [*one["jobs"], {"id": "b", "run": "flow:total", "config": {"outputs": []}}]}
     cluster.submit(two)
     assert asked == [["flow:nap"], ["flow:total"]]
     (machines.code / "flow.py").write_text("def nap(s): ...\n")
