@@ -6,10 +6,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Ctx(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ctx:
     """The attempt that this process runs."""
 
     job_id: str

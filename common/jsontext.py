@@ -8,18 +8,32 @@ from typing import Any
 
 
 def json_writer(
-    *, ensure_ascii: bool = True, default: Callable[[Any], Any] | None = None
+    *,
+    ensure_ascii: bool = True,
+    default: Callable[[Any], Any] | None = None,
+    check_circular: bool = False,
 ) -> Callable[[Any], str]:
     """What `json.dumps` does with these arguments, as a function of the value.
 
     `json.dumps` makes its C encoder anew for each value, which for a small one takes most of
-    the time. The function raises TypeError and ValueError as `json.dumps` does, but
-    RecursionError for a value that holds itself.
+    the time. The function raises TypeError and ValueError as `json.dumps` does. A value may hold
+    itself only with `check_circular`, which makes the function one for a single thread: without,
+    all that stands before the cycle is written again and again, until RecursionError.
     """
-    plain = JSONEncoder(ensure_ascii=ensure_ascii, default=default, check_circular=False)
+    plain = JSONEncoder(ensure_ascii=ensure_ascii, default=default, check_circular=check_circular)
     make: Any = getattr(encoder, "c_make_encoder", None)
     if make is None:  # only CPython has it
         return plain.encode
     text: Any = encoder.encode_basestring_ascii if ensure_ascii else encoder.encode_basestring
-    pieces = make(None, plain.default, text, None, ": ", ", ", False, False, True)
-    return lambda value: "".join(pieces(value, 0))
+    open_now: dict[int, Any] | None = {} if check_circular else None
+    pieces = make(open_now, plain.default, text, None, ": ", ", ", False, False, True)
+
+    def write(value: Any) -> str:
+        try:
+            return "".join(pieces(value, 0))
+        except BaseException:
+            if open_now:
+                open_now.clear()
+            raise
+
+    return write

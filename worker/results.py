@@ -114,7 +114,7 @@ def _scalar(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-_dumps = json_writer(ensure_ascii=False, default=_scalar)
+_dumps = json_writer(ensure_ascii=False, default=_scalar, check_circular=True)
 
 
 def _number(value: Any) -> float | None:
@@ -135,11 +135,10 @@ def _number(value: Any) -> float | None:
 
 
 def _explain(value: Any, error: Exception) -> str:
-    try:
-        for path, fault in _faults("result", value, frozenset()):
-            return f"{path}: {fault}"
-    except RecursionError:
+    if isinstance(error, RecursionError):
         return "the result is nested too deeply for JSON"
+    for path, fault in _faults("result", value, frozenset()):
+        return f"{path}: {fault}"
     return f"the result is not JSON: {error}"
 
 

@@ -27,7 +27,9 @@ _REQUIRES = re.compile(r"^-- (?:then )?requires:(.*)$", re.MULTILINE)
 _THEN = re.compile(r"^(?=-- then requires:)", re.MULTILINE)
 #: one key in lib/keys.lua, and a call of it
 _KEY = re.compile(r"^  (\w+) = function\((.*)\) return (.*) end,$", re.MULTILINE)
-_KEY_CALL = re.compile(r"\bK\.(\w+)\(([^()]*)\)")
+_KEY_CALL = re.compile(r"\bK\.(\w+)(?:\(((?:[^()'\n]|'[^'\n]*')*)\))?")
+#: an argument of such a call: names and texts, one after another
+_KEY_ARGUMENT = re.compile(r"(?:[\w.\[\]]+|'[^']*')(?: \.\. (?:[\w.\[\]]+|'[^']*'))*")
 
 
 @dataclass(frozen=True)
@@ -194,16 +196,24 @@ def with_keys(text: str) -> str:
     """`text` with each key in place of the call that names it.
 
     Every call of a script makes its functions anew, so there are none for keys. Arguments are
-    names and texts (`job.id`, `x_id .. '-' .. name`). Raises KeyError for a key that there is not.
+    names and texts (`job.id`, `x_id .. '-' .. name`). Raises ValueError for any others, and
+    KeyError for a key that there is not.
     """
     made = {key[1]: (key[2].split(", "), key[3]) for key in _KEY.finditer(_read("lib/keys.lua"))}
 
     def key(call: re.Match[str]) -> str:
         names, expression = made[call[1]]
-        values = dict(zip(names, call[2].split(", "), strict=names != [""]))
+        given = call[2].split(", ") if call[2] else []
+        if (
+            call[2] is None
+            or len(given) != len([name for name in names if name])
+            or not all(_KEY_ARGUMENT.fullmatch(one) for one in given)
+        ):
+            raise ValueError(f"{call[0]} takes plain names and texts, one for each of {names}")
+        values = dict(zip(names, given, strict=False))
         values |= {"RQ": _lua_string(keys.RQ), "PS": _lua_string(keys.PENSTOCK)}
         words = [values.get(word, word) for word in expression.split(" .. ")]
-        return f"({' .. '.join(words)})".replace("' .. '", "")
+        return f"({' .. '.join(words)})".replace(f"{words[0]} .. '", words[0][:-1], 1)
 
     return _KEY_CALL.sub(key, text)
 

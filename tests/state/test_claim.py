@@ -6,7 +6,7 @@ import pytest
 
 from penstock.common.jobs import job_id, rq_data
 from penstock.common.state import keys
-from support.scripted import done, new_job
+from support.scripted import EXECUTION_ID, done, new_job
 
 
 def names(claimed):
@@ -247,6 +247,15 @@ def test_parallelism_is_kept_exactly(cluster):
         held = node.claim(8)
     assert ran == 7
     assert cluster.status == "succeeded"
+
+
+def test_a_second_entry_of_a_job_takes_nothing_else_off_its_list(cluster):
+    """A cancel leaves the entries of a long list; a retry adds to them."""
+    cluster.submit(new_job("a"), new_job("big", needs="cpus=4"))
+    cluster.client.rpush("rq:queue:any.p5", job_id(EXECUTION_ID, "a"))
+    cluster.node("large", slots=4, resources={"cpus": 4.0})
+    assert names(cluster.node(slots=2).claim(3)) == ["a"]
+    assert cluster.client.lrange("rq:queue:any.p5", 0, -1) == [f"{EXECUTION_ID}-big".encode()]
 
 
 def test_jobs_of_one_claim_keep_what_is_theirs(cluster):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.common.state import keys, states
-from penstock.common.state.scripts import Request, Script, Scripts, run
+from penstock.common.state.scripts import Request, Script, Scripts, run, with_keys
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = [
@@ -22,13 +22,17 @@ FUNCTIONS = [
 def test_lua_builds_the_same_key(server, name, function):
     count = len(inspect.signature(function).parameters)
     arguments = ["first", "second"][:count]
-    library = (ROOT / "common/state/lua/lib/keys.lua").read_text()
-    text = (
-        f"local RQ, PS = '{keys.RQ}', '{keys.PENSTOCK}'\n{library}\nreturn K.{name}(unpack(ARGV))"
-    )
-    assert run(server.client, Request(Script(name, text), arguments)).decode() == function(
-        *arguments
-    )
+    given = ", ".join(["ARGV[1]", "'sec' .. ARGV[2]"][:count])
+    request = Request(Script(name, with_keys(f"return K.{name}({given})")), ["first", "ond"])
+    assert run(server.client, request).decode() == function(*arguments)
+
+
+@pytest.mark.parametrize(
+    "call", ["K.job(a or b)", "K.job(f(x))", "K.ready(x)", "K.job()", "K.job", "K.job(a, b)"]
+)
+def test_a_key_that_would_come_out_wrong_is_refused(call):
+    with pytest.raises(ValueError, match="takes plain names"):
+        with_keys(f"return {call}")
 
 
 def test_every_key_says_its_type_and_its_life():

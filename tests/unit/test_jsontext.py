@@ -33,11 +33,21 @@ def test_default_is_asked_for_other_types() -> None:
     assert json_writer(default=str)([{1}]) == '["{1}"]'
 
 
+def test_a_value_that_holds_itself_is_found_at_once() -> None:
+    write = json_writer(check_circular=True)
+    endless: dict[str, Any] = {"before": "x" * 5_000_000}
+    endless["self"] = endless
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Circular reference"):
+            write(endless)
+        assert write(["fine"]) == '["fine"]'
+    with pytest.raises(TypeError):
+        write([[{1}]])
+    again: list[Any] = [1]
+    assert write([again, again]) == "[[1], [1]]"
+
+
 def test_what_json_cannot_hold_is_refused() -> None:
-    endless: list[Any] = []
-    endless.append(endless)
-    with pytest.raises(RecursionError):
-        json_writer()(endless)
     for value in ({1}, b"x", object()):
         with pytest.raises(TypeError):
             json_writer()(value)

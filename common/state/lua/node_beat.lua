@@ -50,9 +50,8 @@ if state ~= n.state then
   end
 end
 local function answer(lists) return { n.drain and 'DRAIN' or 'OK', lists > 0 and 1 or 0, stale } end
-if #dropped == 0 and not N.upkeep_due(tonumber(redis.call('HGET', K.maintenance(), 'at') or 0)) then
-  return answer(redis.call('ZCARD', K.ready()))
-end
+local last = N.last_upkeep()
+if #dropped == 0 and not last.due then return answer(redis.call('ZCARD', K.ready())) end
 
 -- then requires: settle upkeep
 for _, lease in ipairs(dropped) do
@@ -63,6 +62,6 @@ end
 F.run()
 -- Shorter than a time-out by the time between two beats, so that whoever was silent for
 -- a time-out has been so while the upkeep went on.
-local lists = upkeep(math.max(1500, n.timeout_ms * 2 / 3))
+local lists = upkeep(math.max(1500, n.timeout_ms * 2 / 3), last)
 X.flush()
 return answer(lists)

@@ -45,7 +45,12 @@ local function peek(r)
 end
 local function skip(r) r.job, r.at, r.skipped = nil, r.at + 1, r.skipped + 1 end
 local function remove(r)
-  if r.skipped == 0 then r.taken = r.taken + 1 else redis.call('LREM', r.key, 1, r.job.id) end
+  if r.skipped == 0 then
+    r.taken = r.taken + 1
+  else
+    take_heads(r) -- one of them may be the same job: a cancel leaves entries in long lists
+    redis.call('LREM', r.key, 1, r.job.id)
+  end
   r.job, r.at = nil, r.at + 1
 end
 

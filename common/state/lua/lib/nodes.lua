@@ -90,9 +90,15 @@ function N.heard(id)
   end
   redis.call('ZADD', K.nodes(), NOW_MS, id)
 end
--- The cluster's upkeep (upkeep.lua) is done by whoever beats when it is due; `at` is when it was done last.
+-- The cluster's upkeep (upkeep.lua) is done by whoever beats when it is due: when it was done last, since when
+-- nobody was away, and which run of the server that was.
 local UPKEEP_MS = 400
-function N.upkeep_due(at) return NOW_MS - at >= UPKEEP_MS or NOW_MS < at end
+function N.last_upkeep()
+  local v = redis.call('HMGET', K.maintenance(), 'at', 'steady_since', 'run_id')
+  local at = tonumber(v[1] or 0)
+  return { at = at, steady_since = tonumber(v[2] or 0), run_id = v[3],
+    due = NOW_MS - at >= UPKEEP_MS or NOW_MS < at }
+end
 -- After a time in which nobody could beat, all count as alive for one time-out.
 function N.alive_ids()
   if not N.alive then

@@ -142,13 +142,11 @@ end
 -- Nobody reaps for one whole time-out after the upkeep was not done for a while, the
 -- server was started again, or its clock went back: then it was Redis, or all of us, that
 -- was away. `away_ms` is how long a pause counts as that. Returns how many lists hold jobs.
-local function upkeep(away_ms)
-  local v = redis.call('HMGET', K.maintenance(), 'at', 'steady_since', 'run_id')
-  local at, since = tonumber(v[1] or 0), tonumber(v[2] or 0)
-  if not N.upkeep_due(at) then return redis.call('ZCARD', K.ready()) end
-  local run = run_id()
+local function upkeep(away_ms, last)
+  if not last.due then return redis.call('ZCARD', K.ready()) end
+  local at, since, run = last.at, last.steady_since, run_id()
   if NOW_MS < at then set_back(at - NOW_MS) end
-  if NOW_MS - at > away_ms or NOW_MS < at or run ~= v[3] then since = NOW_MS end
+  if NOW_MS - at > away_ms or NOW_MS < at or run ~= last.run_id then since = NOW_MS end
   redis.call('HSET', K.maintenance(), 'at', NOW_MS, 'steady_since', since, 'run_id', run)
   reap(since)
   F.run()
