@@ -258,6 +258,10 @@ class Store:
         """Starts the TTL of one chunk of jobs; the next chunk's start, -1 at the end."""
         return int(self._call("execution_expire", execution, start, size))
 
+    def outboxes(self) -> int:
+        """Of how many executions scripts left something to be done."""
+        return int(self.client.scard(keys.outboxes()))
+
     def drain_outbox(self) -> int:
         """Does what scripts left over; how many executions have more of it."""
         return int(self._call("outbox_drain"))

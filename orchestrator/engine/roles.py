@@ -40,7 +40,7 @@ class Upkeep:
 
     def tick(self) -> float:
         began = time.monotonic()
-        while self._store.drain_outbox():
+        while self._store.outboxes() and self._store.drain_outbox():
             if time.monotonic() - began >= TURN_S:
                 return 0.0
         next_ms, now_ms = self._store.upkeep()
