@@ -141,4 +141,4 @@ class CodeMissing(PenstockError):
 
 def masked(text: str) -> str:
     """`text` with the passwords of URLs in it hidden; PASSWORD itself only stands for one."""
-    return re.sub(r"(\w+://[^:/@\s]*):(?!PASSWORD@)[^@/\s]+@", r"\1:***@", text)
+    return re.sub(r"(\w+://[^:/@\s]*):(?!PASSWORD@)[^@\s]+@", r"\1:***@", text)

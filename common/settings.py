@@ -114,7 +114,10 @@ class Settings(BaseSettings):
             raise ValueError(f"a Redis URL begins with {', '.join(SCHEMES)}, this one is {url!r}")
         database = "" if url is None or url.startswith("unix:") else urlsplit(url).path.strip("/")
         if database and not database.isdecimal():  # redis-py would take 0
-            raise ValueError(f"a Redis URL ends with the number of a database, not {database!r}")
+            raise ValueError(
+                "a Redis URL ends with the number of a database, as redis://host:6379/0; "
+                "a / in its password is written %2F"
+            )
         return url
 
     @field_validator("home")

@@ -197,6 +197,7 @@ def test_passwords_are_not_shown() -> None:
         "at redis://u:***@h/0 and redis://:***@h"
     )
     assert masked("as redis://:PASSWORD@host") == "as redis://:PASSWORD@host"
+    assert masked("at redis://:p4/ss@h/0") == "at redis://:***@h/0"
 
 
 def test_strict_json_has_no_nan_and_no_numbers_as_keys() -> None:

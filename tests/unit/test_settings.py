@@ -104,6 +104,19 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, val
     assert value in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["redis://h:6379/zz", "redis://:pass/word@h:6379/0"])
+def test_a_database_is_a_number(url: str) -> None:  # redis-py would take database 0
+    with pytest.raises(InputError, match="number of a database"):
+        Settings.load(redis_url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "rediss://:p%2Fw@h:6380/12", "unix:///run/redis.sock"]
+)
+def test_urls_that_name_a_redis(url: str) -> None:
+    assert Settings.load(redis_url=url).redis_url == url
+
+
 def test_a_setting_that_there_is_not() -> None:
     with pytest.raises(InputError, match="PENSTOCK_HEARTBEATS"):
         Settings.load(heartbeats=3)
