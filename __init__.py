@@ -1,8 +1,9 @@
 """Penstock: a distributed DAG job system on a Redis queue, for machine learning teams.
 
-`Cluster` submits workflows and reads their results; `handler` and
-`register_handler` bind functions to job types; `context` tells a job about
-itself. Everything is loaded on first use, so that importing this stays light.
+`Cluster` submits workflows and reads their results; `task` makes jobs of
+functions, which give a `Job` or a `JobArray`; `handler` and `register_handler`
+bind functions to job types; `context` tells a job about itself; `errors` has
+what is raised. Everything is loaded on first use, so that importing this stays light.
 """
 
 from __future__ import annotations
@@ -11,15 +12,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .common import context
+    from .common import context, errors
     from .common.handlers import handler, register_handler
     from .orchestrator.sdk.cluster import Cluster, Execution
+    from .orchestrator.sdk.jobs import Job, JobArray
+    from .orchestrator.sdk.tasks import Task, task
 
-__all__ = ["Cluster", "Execution", "context", "handler", "register_handler"]
+__all__ = [
+    "Cluster",
+    "Execution",
+    "Job",
+    "JobArray",
+    "Task",
+    "context",
+    "errors",
+    "handler",
+    "register_handler",
+    "task",
+]
 
 _HOMES = {
     "Cluster": ".orchestrator.sdk.cluster",
     "Execution": ".orchestrator.sdk.cluster",
+    "Job": ".orchestrator.sdk.jobs",
+    "JobArray": ".orchestrator.sdk.jobs",
+    "Task": ".orchestrator.sdk.tasks",
+    "task": ".orchestrator.sdk.tasks",
     "handler": ".common.handlers",
     "register_handler": ".common.handlers",
 }
@@ -30,8 +48,8 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "context":
-        return import_module(".common.context", __name__)
+    if name in ("context", "errors"):
+        return import_module(f".common.{name}", __name__)
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
     if name == "__version__":

@@ -28,6 +28,7 @@ class _Inside:
         self.current: Ctx | None = None
         self.notify: Callable[[bool], None] | None = None
         self.waiters = 0
+        self.imports = 0
         self.lock = threading.Lock()
 
 
@@ -46,6 +47,21 @@ def enter(ctx: Ctx | None, notify: Callable[[bool], None] | None = None) -> None
         _inside.waiters = 0
     _inside.current = ctx
     _inside.notify = notify
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """While this process imports the code of jobs, which must not submit any."""
+    _inside.imports += 1
+    try:
+        yield
+    finally:
+        _inside.imports -= 1
+
+
+def is_importing() -> bool:
+    """Whether the code of jobs is being imported, and not run."""
+    return _inside.imports > 0
 
 
 @contextmanager

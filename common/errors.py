@@ -15,6 +15,9 @@
     ├── AggregationError          1  a fan-in that cannot give a result, `.code` says why
     ├── LockHeld                  1  another owner holds the lock
     ├── LockLost                  1  the lock was not renewed in time, another may hold it
+    ├── JobFailed                 1  a job of a session ended badly
+    ├── JobCanceled               3  a job of a session was canceled
+    ├── ClientGone                1  the program of a session ended before it had made all jobs
     ├── StaleToken                1  the lease was given to another attempt
     └── CodeMissing               1  the code of a job is not on this machine
 
@@ -85,6 +88,20 @@ class ExecutionCanceled(PenstockError):
     """The execution was canceled."""
 
     exit_code = 3
+
+
+class JobFailed(PenstockError):
+    """A job ended badly; `.about` has its `job`, and the `type` of the error on the worker."""
+
+
+class JobCanceled(PenstockError):
+    """A job was canceled, or what it waited for did not succeed."""
+
+    exit_code = 3
+
+
+class ClientGone(PenstockError):
+    """A program ended, or was cut off, while it made the jobs of an array."""
 
 
 class WaitTimeout(PenstockError):

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     patience_share: Annotated[float, Field(ge=0, le=1)] = 0.02
     #: Longest that a silent node keeps an attempt for its run time, in seconds.
     patience_max_s: Annotated[float, Field(ge=0)] = 25.0
+    #: How long a session of a Python program stays open when the program is not heard of, in seconds.
+    session_hold_s: PositiveFloat = 60.0
     #: Most jobs of one fan-out that are made and have not ended.
     fanout_window: PositiveInt = 1000
     #: How long a node that is told to stop lets its jobs finish, in seconds.

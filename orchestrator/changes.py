@@ -24,6 +24,11 @@ class Changes:
         self._client: Any = client
         self._idle: list[Any] = []
 
+    def close(self) -> None:
+        """Gives up the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
+
     @contextmanager
     def of(self, execution: str) -> Iterator[Subscription]:
         """What is told from now on; whoever reads the state inside of this misses no change."""
@@ -58,6 +63,13 @@ class Subscription:
         until = time.monotonic() + _COALESCE_S
         while status is not None and status not in EXECUTION_TERMINAL:
             status = self._next(until)
+
+    def soon(self, timeout_s: float) -> bool:
+        """Whether there was a change before `timeout_s` were over; takes all that were told by now."""
+        found = self._next(time.monotonic() + timeout_s) is not None
+        while found and self._pubsub.get_message(timeout=0):
+            pass
+        return found
 
     def end(self, timeout_s: float) -> str | None:
         """The status with which it ends; None after `timeout_s`."""

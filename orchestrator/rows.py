@@ -50,10 +50,12 @@ class Living:
 def jobs_in_order(
     workflow: Workflow, rows: dict[str, dict[str, str]]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Jobs as the workflow has them, each fan-out's children behind it."""
+    """Jobs as the workflow has them, each fan-out's children behind it; those of a session as they came."""
     children: dict[str, list[str]] = {}
     for name, row in rows.items():
         children.setdefault(row["group"], []).append(name)
+    if not workflow.jobs:
+        yield from ((name, {**row, "type": row["kind"] or "run"}) for name, row in rows.items())
     for name, job in workflow.jobs.items():
         yield name, {**rows.get(name, {}), "type": job.type or job.kind}
         for child in children.get(name, ()):

@@ -74,12 +74,17 @@ class Service:
     def __init__(self, store: Store, settings: Settings):
         self.store = store
         self.settings = settings
-        self._changes = Changes(store.client)
+        self.changes = Changes(store.client)
         self._workflows: OrderedDict[str, Workflow] = OrderedDict()
         #: does this process start orchestrator and worker itself? Then nobody is told to.
         self.hosted = False
         # Any: redis-py types every reply as a union of all it might be.
         self._redis: Any = store.client
+
+    def close(self) -> None:
+        """Gives up the connections; a later call makes new ones."""
+        self.changes.close()
+        self._redis.close()
 
     # -- executions
 
@@ -232,6 +237,11 @@ class Service:
             if text
         ]
 
+    def log(self, id_: str, job: str) -> str:
+        """What one job has printed; empty where there is no such job."""
+        text = self._redis.get(keys.log(id_, job)) or b""
+        return str(text.decode("utf-8", "replace"))
+
     def watch(self, id_: str, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
         """Yields `execution(id_)` now and after each change, the terminal one last.
 
@@ -295,7 +305,7 @@ class Service:
 
         while True:
             try:
-                with self._changes.of(id_) as changes:
+                with self.changes.of(id_) as changes:
                     for found in listen(changes, left_s):
                         lost_since = math.inf
                         yield found
@@ -329,6 +339,11 @@ class Service:
         else submits the same workflow anew and returns the new id. Raises NotFound,
         InputError when there is nothing to retry."""
         fields = self._fields(id_)
+        if not failed and "session" in fields:
+            raise InputError(
+                f"execution {id_} is a session of a Python program: run that again; --failed runs again "
+                "what did not succeed of it"
+            )
         if not failed:
             code = CodeRoot(fields.get("root", ""), fields.get("digest", ""))
             return self.submit(self.workflow(id_), code=code)

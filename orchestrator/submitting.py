@@ -37,7 +37,7 @@ def submit(
     spec = workflow.to_json()
     execution = new_execution_id(int(time.time() * 1000))
     told = hashlib.blake2b(spec.encode(), digest_size=16).hexdigest()
-    fields = _fields(workflow, code, settings)
+    fields = execution_fields(workflow, code, settings)
     chunks = static_chunks(execution, workflow) if compile_s else iter(())
     first = list(islice(chunks, 1))
     verdict, found = insist(
@@ -58,7 +58,9 @@ def submit(
     return found
 
 
-def _fields(workflow: Workflow, code: CodeRoot | None, settings: Settings) -> dict[str, str | int]:
+def execution_fields(
+    workflow: Workflow, code: CodeRoot | None, settings: Settings
+) -> dict[str, str | int]:
     """What stands in the execution's hash."""
     root, digest = (code.root, code.digest) if code else ("", "")
     return {

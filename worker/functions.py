@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
+from ..common.context import importing
 from ..common.errors import CodeMissing
 
 
@@ -41,7 +42,8 @@ class Functions:
     def _import(self, run: str) -> Callable[..., Any]:
         module_name, _, path = run.partition(":")
         try:
-            target: Any = importlib.import_module(module_name)
+            with importing():
+                target: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             missing = error.name or ""
             if missing and (module_name == missing or module_name.startswith(f"{missing}.")):
@@ -55,7 +57,8 @@ class Functions:
                 raise CodeMissing(self._advice(run, f"{where} has no {part!r}")) from None
         if not callable(target):
             raise CodeMissing(self._advice(run, f"it is a {type(target).__name__}, no function"))
-        called: Callable[..., Any] = target
+        # A task (`@penstock.task`) would submit itself where a session is open in this process.
+        called: Callable[..., Any] = getattr(target, "penstock_function", target)
         return called
 
     def _advice(self, run: str, why: str) -> str:

@@ -17,6 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from ..context import importing
 from ..handlers import ENTRY_POINT_GROUP, HANDLERS_MODULE, normalise_type, registered
 from .arguments import signature_of
 from .wording import near
@@ -96,7 +97,8 @@ def _function(name: str, root: str) -> tuple[Any, str | None]:
 def _imported(module_name: str, root: str) -> tuple[Any, str | None]:
     """The module, or what its import raised (whatever that is: user code may even exit)."""
     try:
-        return importlib.import_module(module_name), None
+        with importing():
+            return importlib.import_module(module_name), None
     except ModuleNotFoundError as raised:
         if raised.name and (module_name + ".").startswith(raised.name + "."):
             beside = near(raised.name, [path.stem for path in Path(root).glob("*.py")])

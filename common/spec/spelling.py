@@ -39,6 +39,10 @@ class Spelling:
         """The canonical name of a key; an unknown key stays."""
         return self._names.get(key, key)
 
+    def given(self, field: str, data: Mapping[Any, Any]) -> bool:
+        """Whether a mapping has the field, under any spelling."""
+        return any(self.name_of(key) == field for key in data)
+
     def of(self, field: str) -> tuple[str, ...]:
         """Every spelling of a field."""
         return self._spellings.get(field, ())

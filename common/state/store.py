@@ -246,6 +246,10 @@ class Store:
             args += chain.from_iterable(job.fields.items())
         return self._request("execution_extend", *args)
 
+    def renew_session(self, execution: str, domain: str, hold_s: float) -> str:
+        """Keeps an execution open whose program adds to it; OK, or CLOSED when it is not open."""
+        return self._text("session_renew", execution, domain, int(hold_s * 1000))
+
     def control(self, execution: str, verb: str) -> str:
         """pause, resume or cancel; the status after it, or GONE."""
         return self._text("execution_control", execution, verb)

@@ -42,7 +42,7 @@ def shared_by_children(execution: str, source: Job, tolerated: bool) -> Fields:
     """The fields that all jobs of a fan-out have alike. `tolerated`: `tolerates_failures`."""
     assert source.template is not None
     return {
-        **_settings(source.template),
+        **setting_fields(source.template),
         "group": source.id,
         "dependency_ids": _as_json([job_id(execution, source.id)]),
         **_failure_fields(source, tolerated=tolerated),
@@ -51,7 +51,7 @@ def shared_by_children(execution: str, source: Job, tolerated: bool) -> Fields:
 
 def child_job(child: Child) -> NewJob:
     """One job of a fan-out, with the fields of its own; its place in it stands in RQ's `meta`."""
-    fields = _call(child.run, child.config, child.command)
+    fields = call_fields(child.run, child.config, child.command)
     if child.name != child.id:
         fields["description"] = child.name
     fields["meta"] = _as_json(child.metadata)
@@ -69,9 +69,9 @@ def tolerates_failures(workflow: Workflow, fan_out: str) -> bool:
 
 def _fields(execution: str, workflow: Workflow, job: Job) -> Fields:
     if job.kind == "run":
-        fields = {**_call(job.run, job.config, job.command), **_settings(job)}
+        fields = {**call_fields(job.run, job.config, job.command), **setting_fields(job)}
     elif job.aggregation and job.aggregation.strategy == "custom":
-        fields = {**_call(CUSTOM_FAN_IN, {}, None), **_settings(job), "kind": "fan-in"}
+        fields = {**call_fields(CUSTOM_FAN_IN, {}, None), **setting_fields(job), "kind": "fan-in"}
     else:
         fields = {"kind": job.kind, "run": f"penstock:{job.kind}"}
         fields["data"] = rq_data(f"penstock:{job.kind}", "{}")
@@ -91,7 +91,7 @@ def _failure_fields(job: Job, *, tolerated: bool) -> Fields:
     return fields
 
 
-def _call(
+def call_fields(
     run: str | None, config: Mapping[str, Any], command: str | tuple[str, ...] | None
 ) -> Fields:
     """What is called: `run`, RQ's `data`, and the jobs whose results it names."""
@@ -109,7 +109,7 @@ def _call(
     return fields
 
 
-def _settings(work: Work) -> Fields:
+def setting_fields(work: Work) -> Fields:
     """Where and how it runs."""
     class_ = queue_class(work.capabilities)
     timeout = max(1, round(work.timeout_s))

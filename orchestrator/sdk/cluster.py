@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from ...common.code import CodeRoot, code_root
-from ...common.context import waiting
+from ...common.context import is_importing, waiting
 from ...common.errors import InputError
 from ...common.settings import Settings
 from ...common.spec.functions import Known, resolver
@@ -19,23 +22,75 @@ from ...common.state.lock import LEADER, Held, Lock, holding
 from ...common.state.scripts import Limits
 from ...common.state.store import Store
 from ..service import Service
+from .machine import Machine
+from .session import Session
+from .tasks import in_session
 
 
 class Cluster:
-    """The cluster behind a Redis URL (default: PENSTOCK_REDIS_URL, which jobs have set)."""
+    """The cluster behind a Redis URL (default: PENSTOCK_REDIS_URL, which jobs have set).
+
+    Without a URL it is this machine: a private server, an orchestrator and a worker with a slot a
+    core, which end with the program, or with `close()`.
+
+    `with cluster:`, any number of times: tasks that are called inside are submitted to it, as one
+    execution. At the end of the block this machine waits until all of its jobs have ended, or cancels
+    them when the block raises; a cluster goes on with them.
+    """
 
     def __init__(self, url: str | None = None):
-        """Raises InputError without a URL, RedisUnavailable when nothing answers."""
-        settings = Settings.load(redis_url=url)
-        if not settings.redis_url:
+        """Raises RedisUnavailable when nothing answers, UnsafeRedis, InputError for a bad setting."""
+        if is_importing():
             raise InputError(
-                "no cluster: give Cluster(url), or set PENSTOCK_REDIS_URL; `penstock up` prints one"
+                "a worker imports this program to find a task in it, and the program connects to a "
+                'cluster meanwhile: put that under `if __name__ == "__main__":`'
             )
-        client = connect(settings.redis_url)
-        check(client, settings.redis_url)
+        settings = Settings.load(redis_url=url)
+        self._machine = None if settings.redis_url else Machine(settings)
+        self._ending = weakref.finalize(self, self._machine.close) if self._machine else None
+        url = self._machine.url if self._machine else settings.redis_url or ""
+        client = connect(url)
+        check(client, url)
         self.service = Service(Store(client, Limits.of(settings)), settings)
+        self._entered: list[ExitStack] = []
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         # Importing takes a process of its own: done once for each function, until its code changes.
         self._checked: tuple[CodeRoot | None, Known] = (None, {})
+
+    def __enter__(self) -> Self:
+        session = Session(self.service, lambda folder: _inside(code_root(folder)))
+        self._sessions.add(session)
+        with ExitStack() as stack:
+            stack.push(partial(self._end, session))
+            stack.enter_context(in_session(session))
+            self._entered.append(stack.pop_all())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._entered.pop().__exit__(kind, error, trace)
+
+    def _end(self, session: Session, kind: object, error: object, trace: object) -> None:
+        session.close()
+        if self._machine:
+            if error is not None:
+                session.cancel()
+            session.wait()
+
+    def close(self) -> None:
+        """Gives up the connections; without a URL, ends what was started for it. Safe twice.
+
+        What has not ended goes on, but jobs can no longer be waited for.
+        """
+        for session in list(self._sessions):
+            session.stop()
+        self.service.close()
+        if self._ending:
+            self._ending()
 
     def submit(
         self,

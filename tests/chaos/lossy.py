@@ -45,6 +45,7 @@ class LossyHistory(History):
             (2, self._fail_control),
             (6, self._renew),
             (4, self._tour),
+            (4, self._session),
             (4, self._fan_ins),
             (3, self._damage),
         ]
@@ -148,10 +149,19 @@ class LossyHistory(History):
         self.store.fail_control(id_, "never", '{"type": "E", "message": "m"}')
         self.store.control(id_, "cancel")
 
-    def _beside(self, word: str) -> str:
+    def _session(self) -> None:
+        """A program adds jobs that wait for earlier ones, and goes."""
+        id_ = self._beside("grows", session=1)
+        self.store.extend(id_, STATIC, 0, False, [new_job("a")])
+        self.store.extend(id_, STATIC, 1, False, [new_job("b", ("a",)), new_job("c", ("a", "b"))])
+        self.store.renew_session(id_, "default", 1.0)
+        self.store.extend(id_, STATIC, 2, True, [])
+        self.store.control(id_, "cancel")
+
+    def _beside(self, word: str, **given: Any) -> str:
         """A further execution, whose jobs are not compiled."""
         id_ = f"{word}{self.draw.randrange(10**9):09d}"
-        fields = {"name": word, "policy": "continue", "ttl_s": 100}
+        fields = {"name": word, "policy": "continue", "ttl_s": 100, **given}
         self.store.submit(id_, "d", "", fields, self.draw.choice(["", id_]))
         return id_
 

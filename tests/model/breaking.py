@@ -57,6 +57,10 @@ BREAKS: dict[str, tuple[str, str]] = {
     "parallelism is not kept": ("if x.admitted >= x.parallelism then", "if false then"),
     "poison is never given up": ("if times >= limit then", "if false then"),
     "a pause is no pause": ("elseif x.status == 'paused' then\n    remove(r)", "elseif false then\n    remove(r)"),
+    "upstreams do not learn of a session's new jobs": (
+        "for upstream, more in pairs(dependents) do also_tells(upstream, more) end",
+        "",
+    ),
     "what is left over is forgotten": ("    redis.call('SADD', K.outboxes(), rest[2])\n", ""),
     "a retry begins before the end was told": (
         "redis.call('RPUSH', K.outbox(x_id), 'reset ' .. x_id .. ' 0')",

@@ -114,6 +114,7 @@ class Clients:
         self.wire.ask(("FLUSHDB",))
         self.wire.restart(0)
         self.shapes: dict[str, Shape] = {}
+        self.sessions: set[str] = set()
         self.chunk = chunk
         self.watch = Watch(self.shapes, {daemon.id: daemon.tags for daemon in self.daemons})
 
@@ -171,7 +172,7 @@ class Clients:
 
     def _submit(self, id: str, one: Shape, policy: str, parallelism: int) -> None:
         fields = {"name": "t", "policy": policy, "parallelism": parallelism, "ttl_s": 1000,
-                  "root": "", "digest": ""}  # fmt: skip
+                  "root": "", "digest": "", **({"session": 1} if id in self.sessions else {})}  # fmt: skip
         self.ask(Request(
             f"submit {id} {policy} parallelism={parallelism} {one}",
             lambda: self.store.submit(id, "d", "{}", fields)[0],
@@ -197,7 +198,7 @@ class Clients:
         if chunk and not specs:
             return None
         last = (chunk + 1) * size >= len(whole)
-        jobs = [as_new_job(self.shapes[id], one) for one in specs]
+        jobs = [as_new_job(self.shapes[id], one, id in self.sessions) for one in specs]
         answer: str | None = self.ask(Request(
             f"extend {id} {stage} chunk {chunk}: {' '.join(one.name for one in specs)}",
             lambda: self.store.extend(id, stage, chunk, last, jobs),

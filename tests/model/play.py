@@ -23,6 +23,8 @@ class Play(Clients):
         self.wire.look = self.look
         for id, one in zip(ids, chosen, strict=True):
             self.shapes[id] = one
+            if dice.pick(3) == 2:
+                self.sessions.add(id)
             self._submit(id, one, dice.of(("continue", "fail_fast")), dice.of((0, 1, 2)))
         for daemon in self.daemons:
             self._register(daemon)

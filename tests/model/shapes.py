@@ -119,8 +119,8 @@ def dependents(shape: Shape, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def as_new_job(shape: Shape, one: Spec) -> NewJob:
-    """What an orchestrator would tell the scripts of it."""
+def as_new_job(shape: Shape, one: Spec, session: bool = False) -> NewJob:
+    """What an orchestrator would tell the scripts of it, or a program, which does not know of later ones."""
     fields: dict[str, Any] = {"retries": one.retries}
     if one.cpus:
         fields["needs"] = f"cpus={one.cpus}"
@@ -130,7 +130,8 @@ def as_new_job(shape: Shape, one: Spec) -> NewJob:
         fields["tolerated"] = 1
     if one.group:
         return new_job(one.name, tags=one.tags, priority=one.priority, group=one.group, **fields)
-    fields["dependents"] = " ".join(dependents(shape, one.name))
+    if not session:
+        fields["dependents"] = " ".join(dependents(shape, one.name))
     if one.kind == "run" or one.custom:
         fields |= {"kind": one.kind, "tags": one.tags, "priority": one.priority}
         return new_job(one.name, one.after, **fields)

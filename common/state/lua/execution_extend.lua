@@ -7,7 +7,8 @@
 -- RETURNS OK | DONE (this chunk is there already) | AHEAD (an earlier one is missing)
 --       | CLOSED (the execution has ended or is gone)
 -- KEEPS  each chunk is applied at most once, in order; a job exists before any of
---        its upstreams can tell it of their end, or sees that end here.
+--        its upstreams can tell it of their end, or sees that end here. In a session, whose
+--        upstreams were made before anybody knew of this job, they learn of it here.
 local x_id, stage, number, last = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 local x = X.get(x_id)
 if X.closed(x) then return 'CLOSED' end
@@ -46,17 +47,40 @@ local function new_job(id, upstreams, from, to)
   end
   return J.new(id, row, its)
 end
-local made, names, at, seen = {}, {}, own, {}
+local made, names, waiting, at = {}, {}, {}, own -- made: in order, and by name
 while at <= #ARGV do
   local name, upstreams, n = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local job = new_job(x_id .. '-' .. name, upstreams, at + 3, at + 2 + n)
   names[#names + 1] = name
-  made[#made + 1] = job
-  if upstreams ~= '' then -- others of this chunk may be among them
-    job.waits, job.failed = F.upstreams(x_id, name, upstreams, false, seen)
-    J.write(job, 'waits', job.waits)
-  end
+  made[#made + 1], made[name] = job, job
+  if upstreams ~= '' then waiting[#waiting + 1] = { job = job, upstreams = upstreams } end
   at = at + 3 + n
+end
+
+-- Adds names to those that a job tells of its end.
+local function also_tells(name, more)
+  local id, job = x_id .. '-' .. name, made[name]
+  local v = job and { job.status, job.dependents } or redis.call('HMGET', K.job(id), 'status', 'dependents')
+  if not v[1] then return end
+  local all = v[2] and v[2] ~= '' and v[2] .. more or string.sub(more, 2)
+  if not job then return redis.call('HSET', K.job(id), 'dependents', all) end
+  job.dependents = all
+  J.write(job, 'dependents', all)
+end
+if #waiting > 0 and redis.call('HGET', K.execution(x_id), 'session') then
+  local dependents = {}
+  for _, one in ipairs(waiting) do
+    for upstream, any_end in string.gmatch(one.upstreams, '([^ ?]+)(%??)') do
+      dependents[upstream] = (dependents[upstream] or '') .. ' ' .. one.job.job .. any_end
+    end
+  end
+  for upstream, more in pairs(dependents) do also_tells(upstream, more) end
+end
+local seen = {}
+for _, one in ipairs(waiting) do -- others of this chunk may be among its upstreams
+  local job = one.job
+  job.waits, job.failed = F.upstreams(x_id, job.job, one.upstreams, false, seen)
+  J.write(job, 'waits', job.waits)
 end
 if #names > 0 then redis.call('RPUSH', K.jobs(x_id), unpack(names)) end
 X.count(x, 'jobs', #made)

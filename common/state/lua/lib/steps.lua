@@ -118,6 +118,13 @@ local function rare_steps()
     F.push('rewait', x_id, 0)
   end
 
+  local function wait_anew(job)
+    local upstreams = redis.call('HGET', job.key, 'upstreams') or ''
+    local open, failed = F.upstreams(job.execution, job.job, upstreams)
+    redis.call('HSET', job.key, 'waits', open)
+    if failed then F.skip(job, failed) elseif open == 0 then G.ready(job) end
+  end
+
   -- retry, second pass: jobs count their upstreams anew; those without any go on.
   -- A fan-out's children wait until it opens again.
   local function step_rewait(x_id, at)
@@ -129,9 +136,7 @@ local function rare_steps()
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. name)
       if job and job.status == 'deferred' and not job.group then
-        local open, failed = F.upstreams(x_id, name, redis.call('HGET', job.key, 'upstreams') or '')
-        redis.call('HSET', job.key, 'waits', open)
-        if failed then F.skip(job, failed) elseif open == 0 then G.ready(job) end
+        wait_anew(job)
       end
     end
     if #names == room then return { 'rewait', x_id, at + room } end
@@ -149,14 +154,9 @@ local function rare_steps()
     for _, child in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. child)
-      if job and job.group == name and job.status == 'deferred'
-        and redis.call('HGET', job.key, 'waits') == tostring(NOT_COUNTED) then
-        if JOB_ENDED[source.status] then
-          F.skip(job, name)
-        else
-          redis.call('HSET', job.key, 'waits', 0)
-          G.ready(job)
-        end
+      -- Upstreams of its own may have told it of their end meanwhile.
+      if job and job.group == name and job.status == 'deferred' and job.waits > NOT_COUNTED / 2 then
+        if JOB_ENDED[source.status] then F.skip(job, name) else wait_anew(job) end
       end
     end
     if #names == room then return { 'reopen', x_id, name, at + room } end

@@ -1,0 +1,81 @@
+"""Where a worker finds the function of a task: `module:function`, and the folder of its code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import InputError
+
+#: folders of installed packages, which each node has by itself
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+
+def located(function: Callable[..., Any]) -> tuple[str, Path | None]:
+    """`module:function`, and the folder that its module is imported from; None where it is installed.
+
+    A function of the program itself is found by the program's file. Raises InputError, with the way
+    out, for one that a worker cannot import.
+    """
+    name = getattr(function, "__qualname__", "")
+    module = getattr(function, "__module__", "") or ""
+    if not name or not module:
+        raise InputError(f"{function!r} has no name to import it by; give a plain function")
+    if "<lambda>" in name:
+        raise InputError("a lambda has no name to import it by; write it as a function with def")
+    if "<locals>" in name:
+        inner, outer = name.rsplit(".<locals>.", 1)[::-1]
+        raise InputError(
+            f"{inner} is defined inside {outer}, where workers cannot import it; move it to the top of "
+            "its module, and give it what it used of the other function as arguments"
+        )
+    if module == "__main__":
+        module, program = _of_program(name)
+        return f"{module}:{name}", program
+    folder = _folder(module)
+    return f"{module}:{name}", None if folder and INSTALLED & set(folder.parts) else folder
+
+
+def program_folder() -> Path:
+    """The folder of the program that runs; the current one where it was typed in."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return Path(os.path.abspath(file)).parent if file else Path.cwd()
+
+
+def program_name() -> str:
+    """What a session is shown as: the name of the program's file."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return Path(file).stem if file else "session"
+
+
+def _of_program(name: str) -> tuple[str, Path]:
+    program = sys.modules["__main__"]
+    spec = getattr(program, "__spec__", None)
+    if spec is not None and spec.name != "__main__":  # python -m package.module
+        return spec.name, Path.cwd()
+    file = getattr(program, "__file__", None)
+    if file is None:
+        raise InputError(
+            f"{name} was typed in, and workers import functions from files: write it to a module, and "
+            "import it from there"
+        )
+    path = Path(os.path.abspath(file))
+    if not path.stem.isidentifier():
+        raise InputError(
+            f"{name} is in {path.name}, a name that Python cannot import; rename the file to letters, "
+            "digits and _"
+        )
+    return path.stem, path.parent
+
+
+def _folder(module: str) -> Path | None:
+    """The folder from which a module is imported; None if it has no file."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return None
+    path = Path(os.path.abspath(file))
+    depth = module.count(".") + (path.name == "__init__.py")
+    return path.parents[depth]

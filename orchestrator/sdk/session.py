@@ -1,0 +1,313 @@
+"""One `with cluster:`: an execution that grows by a job with each call of a task."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...common.code import CodeRoot
+from ...common.errors import (
+    ClientGone,
+    ExecutionCanceled,
+    InputError,
+    PenstockError,
+    RedisUnavailable,
+)
+from ...common.jobs import job_id, new_execution_id, rq_data
+from ...common.spec.functions import check_functions
+from ...common.spec.models import DEFAULT_DOMAIN, Workflow
+from ...common.state.chunks import CHUNK, STATIC, NewJob
+from ..engine.compiler import Fields, call_fields, setting_fields
+from ..insist import insist
+from ..service import Service
+from ..submitting import execution_fields
+from .arguments import Travelling, Upstream, bound, item_arguments
+from .code import located, program_folder, program_name
+from .jobs import Job, JobArray, child_name
+from .listener import Listener
+from .options import work_of
+from .tasks import Task
+
+R = TypeVar("R")
+
+#: what stands for the function of an array, whose jobs its program makes
+ARRAY = "penstock:array"
+#: jobs whose outcomes are read in one round trip
+_PAGE = 5000
+#: characters of a function's name in the names of its jobs
+_LONGEST = 60
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all jobs of a task have alike: `name` begins their names, `settings` are fields."""
+
+    name: str
+    run: str
+    folder: Path | None
+    settings: Fields
+
+
+class Session:
+    """Submits tasks, each when it is called. Opened with the first one; a closed one takes no more.
+
+    `code` finds the code root of a folder. Safe for threads.
+    """
+
+    def __init__(self, service: Service, code: Callable[[Path], CodeRoot]):
+        #: The id of its execution.
+        self.id = new_execution_id(int(time.time() * 1000))
+        self._service, self._store = service, service.store
+        self._code = code
+        self._root: Path | None = None
+        self._prepared: dict[tuple[Any, str], Prepared] = {}
+        self._found: list[Prepared] = []
+        self._count: Counter[str] = Counter()
+        self._chunks = 0
+        self._lock = threading.Lock()
+        self._refused: PenstockError | None = None
+        #: One whose program is not heard of for so long is closed by an orchestrator, seconds.
+        self._hold_s = service.settings.session_hold_s
+        self._listener = Listener(
+            service.changes, self.id, self.outcomes, self._renew, renew_s=self._hold_s / 4
+        )
+
+    @property
+    def opened(self) -> bool:
+        """Whether anything was submitted."""
+        return self._root is not None
+
+    # -- what tasks ask for
+
+    def call(self, task: Task[Any, R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job[R]:
+        """Submits one job."""
+        prepared = self._prepare(task)
+        config, upstreams = self._arguments(task, args, kwargs, "")
+        with self._lock:
+            self._open(prepared)
+            job: Job[R] = Job(self, self._next_name(prepared))
+            self._listener.watch(job, submitted=False)
+            fields = {**prepared.settings, **call_fields(prepared.run, config, None)}
+            self._add(self._new_job(job.name, upstreams, fields))
+        return job
+
+    def map(
+        self, task: Task[Any, R], items: Iterable[Any], max_concurrent: int | None
+    ) -> JobArray[R]:
+        """Submits one job for each item."""
+        name = task.function.__name__
+        if max_concurrent is not None and max_concurrent < 1:
+            raise InputError(f"{name}.map(): max_concurrent is {max_concurrent}; give 1 or more")
+        prepared = self._prepare(task)
+        calls = self._calls(task, items)
+        if not calls:
+            raise InputError(f"{name}.map() was given no items: there is nothing to run")
+        with self._lock:
+            self._open(prepared)
+            array = self._next_name(prepared)
+            fields: Fields = {"kind": "fan-out", "run": ARRAY, "data": rq_data(ARRAY, "{}")}
+            self._add(NewJob(array, (), fields))
+            self._fill(array, max_concurrent or 0, prepared, calls)
+        upstreams = dict.fromkeys(name for _, names in calls for name in names)
+        return JobArray(self, array, len(calls), list(upstreams))
+
+    def _calls(
+        self, task: Task[Any, Any], items: Iterable[Any]
+    ) -> list[tuple[dict[str, Any], tuple[str, ...]]]:
+        """(arguments by name, upstreams) of each item; all are looked at before any is submitted."""
+        if isinstance(items, str | bytes | dict):
+            raise InputError(
+                f"{task.function.__name__}.map() takes a list of items; this is a {type(items).__name__}"
+            )
+        if isinstance(items, JobArray) and items.session is self:
+            items = [Upstream(name) for name in items.names]
+        return [
+            self._arguments(task, *item_arguments(item), f"item {index}: ")
+            for index, item in enumerate(items)
+        ]
+
+    def _arguments(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], where: str
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        name = task.function.__name__
+        given = bound(task.function, args, kwargs, where)
+        travelling = Travelling(lambda job: job.session is self)
+        for upstream in task.upstreams:
+            travelling.wait_for(upstream)
+        config = {
+            argument: travelling.as_json(value, f"{where}argument {argument!r} of {name}()")
+            for argument, value in given.items()
+        }
+        return config, tuple(travelling.upstreams)
+
+    def _prepare(self, task: Task[Any, Any]) -> Prepared:
+        key = task.function, repr(sorted(task.options.items()))
+        if key not in self._prepared:
+            run, folder = located(task.function)
+            work = work_of(task.function.__name__, run, task.options)
+            settings = setting_fields(work)
+            if work.name_pattern:
+                settings["description"] = work.name_pattern
+            name = re.sub(r"[^A-Za-z0-9_]", "_", task.function.__name__)[:_LONGEST]
+            self._prepared[key] = Prepared(name, run, folder, settings)
+        return self._prepared[key]
+
+    # -- the execution
+
+    def _open(self, prepared: Prepared) -> None:
+        """Makes sure that there is an execution, whose nodes find the code of this task."""
+        if self._refused:
+            raise self._refused
+        if self._root is None:
+            folder = prepared.folder or program_folder()
+            workflow = Workflow(id="session", name=program_name())
+            fields = execution_fields(workflow, self._code(folder), self._service.settings)
+            spec = workflow.to_json()
+            insist(
+                lambda: self._store.submit(
+                    self.id, self.id, spec, {**fields, "session": 1}, compile_s=self._hold_s
+                )
+            )
+            self._root = folder
+        elif prepared.folder not in (None, self._root):
+            self._check_elsewhere(prepared, self._root)
+
+    def _check_elsewhere(self, prepared: Prepared, root: Path) -> None:
+        """A task of another folder than the session's: workers may find it all the same."""
+        if prepared in self._found:
+            return
+        if faults := check_functions({f"@task {prepared.name}": prepared.run}, root):
+            raise InputError(
+                f"{faults[0]}; the jobs of one `with cluster:` share a folder of code, which is {root} "
+                f"for this one: install {prepared.folder} as a package, or submit its tasks in a `with` "
+                "of their own"
+            )
+        self._found.append(prepared)
+
+    def _next_name(self, prepared: Prepared) -> str:
+        # A hyphen stands in no function's name, so that no other can come to the same one.
+        number = self._count[prepared.name]
+        self._count[prepared.name] += 1
+        return f"{prepared.name}-{number}"
+
+    def _new_job(self, name: str, upstreams: tuple[str, ...], fields: Fields) -> NewJob:
+        if upstreams:
+            ids = [job_id(self.id, upstream) for upstream in upstreams]
+            fields["dependency_ids"] = json.dumps(ids)
+        return NewJob(name, upstreams, fields)
+
+    def _add(self, *jobs: NewJob, last: bool = False) -> None:
+        self._extend(STATIC, self._chunks, last, jobs)
+        self._chunks += 1
+
+    def _extend(self, stage: str, number: int, last: bool, jobs: Sequence[NewJob]) -> None:
+        """Whether a chunk arrived must be known before the next one takes its number or the following."""
+        try:
+            verdict = insist(lambda: self._store.extend(self.id, stage, number, last, jobs))
+        except BaseException as error:
+            self._refused = RedisUnavailable(
+                f"session {self.id} takes no more: it was cut off while it submitted ({error!r}); "
+                "enter `with cluster:` again"
+            )
+            raise
+        if verdict == "CLOSED":
+            self._refused = ExecutionCanceled(
+                f"session {self.id} takes no more: it was canceled, or has ended", execution=self.id
+            )
+            raise self._refused
+
+    def _fill(
+        self,
+        array: str,
+        limit: int,
+        prepared: Prepared,
+        calls: Sequence[tuple[dict[str, Any], tuple[str, ...]]],
+    ) -> None:
+        """Makes an array's jobs. One that is cut off fails, and with it what waits for it."""
+        about = json.dumps({"job_count": len(calls), "source_job_id": array, "parameter_count": 0})
+        try:
+            insist(lambda: self._store.open_group(self.id, array, len(calls), limit, 1, about))
+            for number, start in enumerate(range(0, len(calls), CHUNK)):
+                jobs = [
+                    self._new_child(array, index, prepared, *calls[index])
+                    for index in range(start, min(start + CHUNK, len(calls)))
+                ]
+                self._extend(array, number, start + CHUNK >= len(calls), jobs)
+        except BaseException as error:
+            why = {"type": ClientGone.__name__, "message": repr(error), "traceback": ""}
+            self._refused = self._refused or ClientGone(f"{array} was cut off: {error!r}")
+            self._store.fail_control(self.id, array, json.dumps(why))
+            raise
+
+    def _new_child(
+        self,
+        array: str,
+        index: int,
+        prepared: Prepared,
+        config: dict[str, Any],
+        upstreams: tuple[str, ...],
+    ) -> NewJob:
+        fields = {
+            **prepared.settings,
+            **call_fields(prepared.run, config, None),
+            "group": array,
+            "meta": json.dumps({"source_job_id": array, "index": index}),
+        }
+        job = self._new_job(child_name(array, index), upstreams, fields)
+        ids = [job_id(self.id, name) for name in (array, *upstreams)]
+        job.fields["dependency_ids"] = json.dumps(ids)
+        return job
+
+    # -- what jobs ask for
+
+    def watch(self, job: Job[Any]) -> None:
+        """The job, which was submitted before, is settled when it has ended."""
+        self._listener.watch(job, submitted=True)
+
+    def outcomes(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
+        """(status, result or error as JSON) of jobs by name."""
+        found: list[tuple[str, bytes]] = []
+        for start in range(0, len(names), _PAGE):
+            found += self._store.outcomes(self.id, names[start : start + _PAGE])
+        return found
+
+    def log(self, name: str) -> str:
+        """What a job has printed."""
+        return self._service.log(self.id, name)
+
+    # -- the end
+
+    def wait(self) -> None:
+        """Waits until all jobs of a closed session have ended, and are settled here."""
+        if self.opened:
+            self._service.wait_status(self.id)
+            self._listener.look()
+
+    def cancel(self) -> None:
+        """Ends all of its jobs."""
+        if self.opened:
+            self._service.cancel(self.id)
+
+    def stop(self) -> None:
+        """Its connections are about to be closed."""
+        self._listener.stop()
+
+    def _renew(self) -> None:
+        self._store.renew_session(self.id, DEFAULT_DOMAIN, self._hold_s)
+
+    def close(self) -> None:
+        """Takes no more jobs; the execution ends with the last of those that it has."""
+        with self._lock:
+            self._listener.close()
+            if self.opened and not self._refused:
+                self._add(last=True)
+            self._refused = self._refused or InputError(
+                "this `with cluster:` has ended; enter it again to submit more"
+            )

@@ -1,0 +1,57 @@
+"""Tasks that the tests of the Python SDK submit."""
+
+import os
+import time
+
+from penstock import Cluster, context, task
+
+
+@task
+def double(x, *, more=0):
+    print(f"double {x}")
+    return 2 * x + more
+
+
+@task
+def total(parts):
+    return sum(parts)
+
+
+@task
+def echo(value):
+    return value
+
+
+@task(time="00:01:00")
+def sleep(s):
+    time.sleep(s)
+    return s
+
+
+@task
+def fails(why):
+    raise ValueError(why)
+
+
+@task(retry={"max": 2, "backoff_s": 0.05})
+def third_time():
+    attempt = context.current().attempt
+    if attempt < 3:
+        raise ValueError(f"attempt {attempt}")
+    return attempt
+
+
+@task(cpus_per_task=1)
+def inside(depth):
+    """Submits to the same cluster and waits."""
+    if depth == 0:
+        return os.getpid()
+    with Cluster():
+        return inside(depth - 1).get_result(60)
+
+
+@task
+def await_file(path):
+    while not os.path.exists(path):
+        time.sleep(0.02)
+    return path

@@ -1,0 +1,238 @@
+"""Tasks, jobs and arrays of the Python SDK, on a cluster of real processes."""  # S1 S2 S3 S5 F4 W13
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from concurrent.futures import as_completed
+
+import pytest
+
+import penstock
+from penstock.common.errors import (
+    ExecutionCanceled,
+    InputError,
+    JobCanceled,
+    JobFailed,
+    WaitTimeout,
+)
+from penstock.common.state import keys
+from support.processes import Machines, until
+
+
+@pytest.fixture(scope="module")
+def machines(redis7, tmp_path_factory):
+    """One cluster for all of them."""
+    redis7.client.flushall()
+    made = Machines(redis7.url, tmp_path_factory.mktemp("sdk"))
+    made.worker("n", concurrency=2)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def tasks(machines):
+    """The module of tasks, in the folder that the workers import it from."""
+    sys.path.insert(0, str(machines.code))
+    yield importlib.import_module("sdk_tasks")
+    sys.path.remove(str(machines.code))
+    sys.modules.pop("sdk_tasks")
+
+
+@pytest.fixture(scope="module")
+def cluster(machines):
+    cluster = penstock.Cluster(machines.url)
+    yield cluster
+    cluster.close()
+
+
+def test_a_task_is_a_plain_function_elsewhere(tasks):  # S1
+    assert tasks.double(3) == 6
+    with pytest.raises(InputError, match=r"double\.map\(items\) needs a cluster"):
+        tasks.double.map([1])
+
+
+def test_calls_become_jobs_and_arrays(cluster, tasks):  # S2
+    with cluster:
+        job = tasks.double(4, more=1)
+        array = tasks.double.map([1, (2,), {"x": 3, "more": 10}])
+        assert job.get_result(30) == 9
+        assert (job.status, job.logs()) == ("finished", "double 4\n")
+        assert array.wait(30)
+        assert array.get_results() == [2, 4, 16]
+        assert (len(array), array[-1].get_result(), array[0].name) == (3, 16, "double-1_0")
+        assert [one.get_result() for one in array[:2]] == [2, 4]
+        assert [one.result() for one in array] == [2, 4, 16]
+        assert array.status == "finished"
+    assert cluster.execution(job.session.id).wait(10) == "succeeded"
+
+
+def test_jobs_are_arguments(cluster, tasks):  # S3
+    with cluster:
+        a, array = tasks.double(1), tasks.double.map([1, 2, 3])
+        assert tasks.total(array).get_result(30) == 12
+        assert tasks.total([a, 5, array[0]]).get_result(30) == 9
+        held = tasks.echo({"deep": [{"job": a, "text": "${jobs.x.result} $$ ${y}"}], "n": None})
+        assert held.get_result(30) == {
+            "deep": [{"job": 2, "text": "${jobs.x.result} $$ ${y}"}],
+            "n": None,
+        }
+        pairs = tasks.double.map([(a,), {"x": array[2], "more": a}])
+        assert pairs.get_results(30) == [4, 14]
+        assert pairs.dependencies == [a.name, array[2].name]
+
+
+def test_each_job_of_a_mapped_array_waits_for_its_own_item(cluster, tasks, tmp_path):  # S3
+    gate = tmp_path / "gate"
+    with cluster:
+        first = tasks.await_file.map([str(gate), str(tmp_path)])
+        second = tasks.echo.map(first)
+        assert second[1].get_result(30) == str(tmp_path)
+        assert second[0].status == "deferred"
+        gate.touch()
+        assert second.get_results(30) == [str(gate), str(tmp_path)]
+
+
+def test_jobs_wait_for_what_they_come_after(cluster, tasks, tmp_path):  # S2
+    gate = tmp_path / "gate"
+    with cluster:
+        before = tasks.await_file.map([str(gate), str(tmp_path)])
+        one, many = tasks.double.after(before)(1), tasks.double.after(before[0], before).map([1, 2])
+        assert before[1].get_result(30)
+        assert [one.status, many[0].status, many[1].status] == ["deferred"] * 3
+        gate.touch()
+        assert (one.get_result(30), many.get_results(30)) == (2, [2, 4])
+
+
+def test_no_more_of_an_array_run_at_once_than_it_says(machines, cluster, tasks):  # F4
+    with cluster:
+        array = tasks.sleep.map([0.01] * 40, max_concurrent=1)
+        assert array.wait(60)
+    running = most = 0
+    execution = array.session.id.encode()
+    for _, event in machines.client.xrange(keys.events()):
+        if event.get(b"execution") == execution and event.get(b"job", b"").startswith(b"sleep-0_"):
+            running += {b"job_started": 1, b"job_finished": -1}.get(event[b"event"], 0)
+            most = max(most, running)
+    assert most == 1
+
+
+def test_failures_come_with_the_traceback_of_the_worker(cluster, tasks):  # S2
+    with cluster:
+        job, array = tasks.fails("no $luck"), tasks.fails.map(["a", "b"])
+        behind, late = tasks.double(job), tasks.double.after(array)(1)
+        with pytest.raises(JobFailed, match=r"fails-0 failed: ValueError: no \$luck") as raised:
+            job.get_result(30)
+        assert "raise ValueError(why)\nValueError: no $luck" in raised.value.__notes__[0]
+        assert raised.value.about == {"job": "fails-0", "type": "ValueError"}
+        with pytest.raises(JobFailed, match=r"fails-1\[0\] failed: ValueError: a"):
+            array.get_results(30)
+        for one in (behind, late):
+            assert not one.wait(30)
+            with pytest.raises(JobCanceled, match="that it waited for did not succeed"):
+                one.get_result()
+        assert not job.cancel()
+    assert cluster.execution(job.session.id).wait(10) == "failed"
+
+
+def test_a_task_is_run_again_only_where_it_says_so(cluster, tasks):  # S1 W6
+    with cluster:
+        assert tasks.third_time().get_result(30) == 3
+        once = tasks.third_time.with_options(retry=0)()
+        with pytest.raises(JobFailed, match="attempt 1"):
+            once.get_result(30)
+
+
+def test_jobs_are_futures(cluster, tasks):  # S2
+    async def gathered(jobs):
+        return await asyncio.gather(*(one for one in jobs))
+
+    async def awaited(job):
+        return await job
+
+    with cluster:
+        jobs = [tasks.double(n) for n in range(5)]
+        assert sorted(job.result() for job in as_completed(jobs, 30)) == [0, 2, 4, 6, 8]
+        assert asyncio.run(awaited(jobs[3])) == 6
+        seen = []
+        tasks.double(9).add_done_callback(lambda job: seen.append(job.result()))
+        until(lambda: seen == [18], what="the callback")
+
+
+def test_waiting_ends_after_its_time(cluster, tasks, tmp_path):
+    gate = tmp_path / "gate"
+    with cluster:
+        job, array = tasks.await_file(str(gate)), tasks.await_file.map([str(gate)])
+        assert not job.wait(0.05)
+        for wait in (job.get_result, array.get_results):
+            with pytest.raises(WaitTimeout):
+                wait(0.05)
+        gate.touch()
+        assert job.wait(30)
+
+
+def test_results_of_an_earlier_block_are_arguments_too(cluster, tasks):  # S2
+    with cluster:
+        job, array = tasks.double(1), tasks.double.map([1, 2])
+    with cluster:
+        assert tasks.double(job).get_result(30) == 4
+        assert tasks.total.after(job)(array).get_result(30) == 6
+    with pytest.raises(InputError, match="has ended; enter it again"):
+        job.session.call(tasks.double, (1,), {})
+
+
+def test_a_job_that_waits_for_jobs_gives_its_slot_to_them(cluster, tasks):  # S2
+    with cluster:
+        pids = tasks.inside.map([1, 1, 1])
+        assert all(isinstance(pid, int) for pid in pids.get_results(60))
+
+
+def test_nothing_is_submitted_of_what_cannot_travel(cluster, tasks):  # S2 W13
+    class Model: ...
+
+    def nested(): ...
+
+    def broken():
+        yield 1
+        raise OSError("half-way")
+
+    wrong = [
+        (tasks.double, TypeError, r"double\(\): missing a required argument: 'x'"),
+        (lambda: tasks.double(Model()), InputError, r"argument 'x' of double\(\): a Model cannot"),
+        (lambda: tasks.echo({"a": [1, {2: 3}]}), InputError, r"\['a'\]\[1\]: the key 2 is a int"),
+        (lambda: tasks.double.map([1, {"y": 2}]), TypeError, r"item 1: double\(\): missing"),
+        (lambda: tasks.double.map([]), InputError, "no items"),
+        (lambda: tasks.double.map("text"), InputError, "takes a list of items; this is a str"),
+        (lambda: tasks.double.map(broken()), OSError, "half-way"),
+        (lambda: tasks.double.map([1], max_concurrent=0), InputError, "give 1 or more"),
+        (lambda: tasks.double.after(3)(1), InputError, r"after\(\) takes jobs"),
+        (penstock.task(nested), InputError, "nested is defined inside test_nothing"),
+        (penstock.task(lambda: 1), InputError, "a lambda has no name"),
+        (lambda: tasks.double.with_options(mem="2X")(1), InputError, "@task of double: ram"),
+        (
+            lambda: tasks.double.with_options(memm=1)(1),
+            InputError,
+            "no option 'memm'; did you mean",
+        ),
+    ]
+    with cluster:
+        for call, error, message in wrong:
+            with pytest.raises(error, match=message):
+                call()
+        job = tasks.double(1)
+        assert job.get_result(30) == 2
+    assert list(cluster.service.execution(job.session.id)["jobs"]) == ["double-0"]
+
+
+def test_a_canceled_session_takes_no_more(machines, cluster, tasks):  # W7
+    with cluster:
+        job = tasks.sleep(30)
+        until(lambda: job.status == "started")
+        assert machines.run("cancel", job.session.id).returncode == 0
+        with pytest.raises(JobCanceled):
+            job.get_result(30)
+        with pytest.raises(ExecutionCanceled, match="takes no more"):
+            tasks.double(1)

@@ -1,0 +1,137 @@
+"""Programs that use the Python SDK, as their user runs them."""  # S5 W13 Q8 A2
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+from penstock.common.state.chunks import STATIC, NewJob
+
+
+def program(machines, name, text):
+    """A Python program of a user's, beside the tasks."""
+    path = machines.code / name
+    path.write_text(dedent(text))
+    return [sys.executable, str(path)]
+
+
+def test_an_orchestrator_ends_what_a_dead_program_left_open(machines):  # Q8
+    machines.orchestrator()
+    machines.worker("n")
+    command = program(machines, "dies.py", """
+        import os, signal
+        from penstock import Cluster
+        from sdk_tasks import double
+        with Cluster():
+            print(double(1).session.id, flush=True)
+            double.map([1, 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        """)  # fmt: skip
+    ended = subprocess.run(
+        command,
+        check=False,
+        env={**machines.environment, "PENSTOCK_SESSION_HOLD_S": "2"},
+        stdout=subprocess.PIPE,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    found = machines.wait(ended.stdout.decode().strip())
+    assert found["status"] == "succeeded"
+    assert [one["status"] for one in found["jobs"].values()] == ["finished"] * 4
+
+
+def test_an_array_that_a_dead_program_left_half_made_fails(machines):  # Q8
+    store, id_ = machines.service.store, "halfmadearray01"
+    fields = {"session": 1, "policy": "continue", "ttl_s": 60}
+    store.submit(id_, "d", '{"id": "session"}', fields, compile_s=0.1)
+    array = NewJob("a", (), {"kind": "fan-out", "run": "penstock:array", "data": "[]"})
+    behind = NewJob("b", ("a",), {"run": "m:f", "origin": "any.p5", "data": "[]"})
+    store.extend(id_, STATIC, 0, False, [array])
+    store.open_group(id_, "a", 5, 0, 1, "{}")
+    store.extend(id_, STATIC, 1, False, [behind])
+    machines.orchestrator()
+    found = machines.wait(id_)
+    assert (found["status"], found["jobs"]["b"]["status"]) == ("failed", "canceled")
+    assert found["jobs"]["a"]["error"] == {
+        "type": "ClientGone",
+        "message": "its program was gone after 0 of its jobs were made",
+        "traceback": "",
+    }
+
+
+def test_a_program_runs_on_this_machine_without_an_address(machines, tmp_path):  # S5 W13
+    command = program(machines, "alone.py", """
+        from penstock import Cluster, task
+
+        @task
+        def square(x):
+            return x * x
+
+        if __name__ == "__main__":
+            with Cluster() as cluster:
+                squares = square.map(range(5))
+                print(squares.get_results())
+                late = square(7)
+            print(late.done(), late.result())
+        """)  # fmt: skip
+    env = {**os.environ, "PENSTOCK_HOME": str(tmp_path / "home")}
+    env.pop("PENSTOCK_REDIS_URL", None)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.stdout, done.returncode) == ("[0, 1, 4, 9, 16]\nTrue 49\n", 0), done.stderr
+
+
+def test_the_program_of_the_documentation_runs(machines):  # A5
+    machines.worker("n")
+    text = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
+    (shards,) = re.findall(r"```python\n# shards.py\n(.*?)```", text, re.DOTALL)
+    command = program(machines, "shards.py", shards)
+    done = subprocess.run(command, env=machines.environment, check=True, capture_output=True)
+    assert done.stdout == b"3600\n"
+
+
+def test_a_program_that_submits_when_it_is_imported_is_told_how_not_to(machines):  # W13
+    machines.worker("n")
+    command = program(machines, "unguarded.py", """
+        from penstock import Cluster, task
+
+        @task
+        def one():
+            return 1
+
+        with Cluster():
+            one().get_result(30)
+        """)  # fmt: skip
+    done = subprocess.run(
+        command, env=machines.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert 'put that under `if __name__ == "__main__":`' in done.stderr
+
+
+def test_the_command_line_shows_a_session_and_runs_again_what_failed_of_it(machines):  # A2
+    machines.worker("n")
+    command = program(machines, "fails.py", """
+        from penstock import Cluster
+        from sdk_tasks import double, fails
+        with Cluster():
+            print(double.after(fails.map(["a", "b"]))(1).wait(30))
+        """)  # fmt: skip
+    assert (
+        subprocess.run(command, env=machines.environment, check=True, capture_output=True).stdout
+        == b"False\n"
+    )
+    shown = machines.run("status", "last").stdout
+    assert "2/2 jobs, 2 failed" in shown
+    assert "double-0" in shown
+    assert machines.run("result", "last").returncode == 1
+    assert "run that again" in machines.run("retry", "last").stderr
+    machines.orchestrator()
+    assert machines.run("retry", "last", "--failed").returncode == 0
+    assert machines.run("wait", "last").returncode == 1
+    jobs = machines.service.execution(machines.service.resolve("last"))["jobs"]
+    assert jobs["fails-0_1"]["attempt"] == 2
+    assert jobs["double-0"]["status"] == "canceled"
