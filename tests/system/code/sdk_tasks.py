@@ -55,3 +55,20 @@ def await_file(path):
     while not os.path.exists(path):
         time.sleep(0.02)
     return path
+
+
+@task
+def mix(a, b=1, *, of=()):
+    """A number out of numbers, lists and dicts of them, all of which count, and in their order."""
+    return _folded([a, b, of])
+
+
+def _folded(value):
+    if isinstance(value, dict):
+        value = [part for pair in sorted(value.items()) for part in pair]
+    if isinstance(value, list | tuple):
+        found = 7
+        for part in value:
+            found = (31 * found + _folded(part)) % 1_000_003
+        return found
+    return len(value) if isinstance(value, str) else value
