@@ -107,7 +107,7 @@ class Cluster:
             for what, move in self._daemon_moves(index, daemon, world, seen):
                 yield f"n{index} {what}", move
         for index, one in enumerate(world.orchestrators):
-            for what, move in self._orchestrator_moves(index, one, seen):
+            for what, move in self._orchestrator_moves(index, one, world, seen):
                 yield f"o{index} {what}", move
             if one.item and budget.deaths:
                 yield (
@@ -315,18 +315,28 @@ class Cluster:
 
     # -- orchestrators
 
-    def _orchestrator_moves(self, i: int, one: Orchestrator, seen: view.View) -> Iterator[Move]:
+    def _orchestrator_moves(
+        self, i: int, one: Orchestrator, world: World, seen: view.View
+    ) -> Iterator[Move]:
         if one.item:
             yield f"goes on with {one.item} {one.at}", lambda w: self._go_on(w, i)
             return
         for item in seen.get("agenda", []):
-            if not item.startswith("expire"):
+            if item.startswith("expire"):
+                continue
+            mark = self._mark(item)
+            if not any((other.item, other.mark) == (item, mark) for other in world.orchestrators):
+                yield f"takes {item}", lambda w, item=item: self._take(w, i, item)
+            elif world.budget.slow:
                 yield (
-                    f"takes {item}",
-                    lambda w, item=item: w.orchestrator(
-                        i, Orchestrator(item, self._mark(item), ("begin",))
-                    ),
+                    f"takes {item}, whose lease has ended",
+                    lambda w, item=item: self._take(w.spend("slow"), i, item),
                 )
+
+    def _take(self, world: World, i: int, item: str) -> World:
+        """As agenda_take does: under a mark that nobody had before."""
+        self.server.ask(("ZINCRBY", keys.agenda("default"), "0.001", item))
+        return world.orchestrator(i, Orchestrator(item, self._mark(item), ("begin",)))
 
     def _mark(self, item: str) -> str:
         return str(self.server.ask(("ZSCORE", keys.agenda("default"), item))[0]) if item else ""

@@ -13,9 +13,10 @@ from .shapes import Shape
 
 @dataclass(frozen=True)
 class Budget:
-    """What may still go wrong."""
+    """What may still go wrong. `slow`: leases of items that end while their holder still works."""
 
     deaths: int = 0
+    slow: int = 1
     silences: int = 0
     failures: int = 0
     lost: int = 0
