@@ -263,7 +263,16 @@ class Pool:
             lane.end()  # a process that used a GPU serves one job only
             return
         self.lanes.release(lane)
+        self._serve_backlog()
         self._sink.room()
+
+    def _serve_backlog(self) -> None:
+        """Gives a lane to what the last lane of its function left behind: its results are on their way."""
+        for key in list(self._backlog):
+            while key in self._backlog and not self._serves(key):
+                held = self._backlog[key].popleft()
+                self._forget_empty(key)
+                self._place(held)
 
     def _serves(self, key: Key) -> bool:
         serving = (lane for lane in self.lanes if lane.brisk and lane.busy and not lane.devices)

@@ -248,6 +248,23 @@ def test_a_stop_reaches_what_waits(node: Node) -> None:  # W7
     assert list(node.lane.window.values()) == [a]
 
 
+def test_riders_whose_results_come_when_nothing_runs_any_more_run_all_the_same(
+    node: Node,
+) -> None:  # Q6
+    [a] = node.take("a")
+    seq = node.begin(a)
+    node.pool.times.add(a.key, 0.0001)
+    riders = node.take("u", "v", refs=("x",), rider=True)
+    node.slot.says = [ended(seq)]
+    node.loop.watched[node.slot.bell](1)
+    assert node.sink.ends == [("a", "finished")]
+    assert not node.pool.quiet
+    for held in reversed(riders):
+        held.config = b"{}"
+        node.pool.ready(held)
+    assert list(node.lane.window.values()) == riders
+
+
 def test_a_job_that_waits_in_its_run_can_be_stopped(node: Node) -> None:  # W7
     [a] = node.take("a")
     seq = node.begin(a)
