@@ -15,7 +15,7 @@ import redis
 
 from ...common.state.connection import is_of_the_server
 from ...common.state.store import Item, Store, Taken
-from .work import Engine
+from .work import Engine, Overtaken
 
 log = logging.getLogger("penstock.orchestrator")
 
@@ -79,6 +79,9 @@ class Agenda:
             return
         try:
             self._engine.perform(item.text, lease.go_on)
+        except Overtaken:
+            lease.leave(item)
+            return
         except Exception as error:
             if is_of_the_server(error):
                 raise

@@ -21,7 +21,7 @@ import redis
 
 from ...common.aggregation import FINISHED, ChildOutcome, aggregate, collect_outputs
 from ...common.errors import AggregationError, ClientGone, InputError
-from ...common.jobs import rq_data
+from ...common.jobs import Token, rq_data
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
 from ...common.spec.placeholders import references, resolve
@@ -40,6 +40,10 @@ NAMED_JOBS = 1000
 #: executions whose workflow is kept, and fan-outs whose expansion is: a large one is worked on often,
 #: and takes some 20 MiB at the limit of a specification
 KEPT = 4
+
+
+class Overtaken(Exception):
+    """Another orchestrator took the item meanwhile. It may have died since: the item must come up again."""
 
 
 class FanOut:
@@ -69,7 +73,7 @@ class Engine:
         """Does one item to its end, or as far as it can be done now.
 
         Calls `go_on` now and then, to show that it is still at it. Faults of the
-        user's end its job.
+        user's end its job. Raises Overtaken.
         """
         verb, execution, job = _parts(item)
         if verb == "expire":
@@ -229,10 +233,14 @@ class Engine:
             if not isinstance(error, AggregationError):
                 log.exception("event=fan_in_failed execution=%s job=%s", execution, job.id)
             _tell("FAN-IN", execution, job, f"failed, {type(error).__name__}: {error}")
-            self._store.settle_control(token, "failed", error=_as_json(error))
+            self._settle(token, "failed", error=_as_json(error))
             return False
-        self._store.settle_control(token, "finished", text)
+        self._settle(token, "finished", text)
         return True
+
+    def _settle(self, token: Token, outcome: str, result: str = "", error: str = "") -> None:
+        if self._store.settle_control(token, outcome, result, error) == "STALE":
+            raise Overtaken
 
     def _hand_over(
         self,

@@ -357,6 +357,8 @@ class Cluster:
             at = self._expand(self._spec(rest[0]), one.at)
         else:
             at = self._fan_in(rest[0], one.at, i)
+        if at == ("left",):  # it comes up again when the lease ends
+            return replace(world.orchestrator(i, Orchestrator()), tick=self.tick)
         return replace(world.orchestrator(i, replace(one, at=at)), tick=self.tick)
 
     def _spec(self, name: str) -> Spec:
@@ -408,7 +410,7 @@ class Cluster:
         holds = self._holds(at[1])
         said = self.store.settle_control(at[1], "finished", "1", "{}")
         assert holds or said == "STALE", f"I3: {at[1]} settled, and did not hold"
-        return ("done",)
+        return ("left",) if said == "STALE" else ("done",)
 
     def _check_fan_in(self, name: str) -> None:
         for up in self._spec(name).after:

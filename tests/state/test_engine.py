@@ -15,6 +15,7 @@ from penstock.common.errors import (
     InputError,
     NotFound,
 )
+from penstock.common.jobs import split_job_id
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
 from penstock.orchestrator.engine.roles import Agenda, Leader, Upkeep
@@ -171,6 +172,26 @@ def test_results_that_cannot_be_aggregated_end_the_fan_in(drive):  # F8
     assert found["status"] == "failed"
     assert found["jobs"]["best"]["status"] == "failed"
     assert found["jobs"]["best"]["error"]["type"] == "RecursionError"
+
+
+def test_a_fan_in_that_another_took_before_it_died_comes_up_again(
+    drive, cluster, monkeypatch
+):  # Q8
+    settle, taken = cluster.store.settle_control, []
+
+    def after_another(token, *rest):
+        if not taken:
+            id_, name = split_job_id(token.job)
+            taken.append(cluster.store.start_control(id_, name, "other.1", "o2"))
+        return settle(token, *rest)
+
+    monkeypatch.setattr(cluster.store, "settle_control", after_another)
+    found = drive(sweep({"strategy": "best-metric", "metric_name": "accuracy"}), accuracy)
+    assert found["jobs"]["best"]["status"] == "started"
+    cluster.pass_time(5)
+    Agenda(cluster.store, Engine(cluster.store, 1000, "o3"), turn_s=math.inf).tick()
+    ended = cluster.store.jobs(found["id"], ["best"], ("status", "attempt"))[0]
+    assert ended == {"status": "finished", "attempt": "3"}
 
 
 def test_a_fan_out_over_a_result_of_unknown_length(drive):  # F1 F5
