@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .common import context, errors
     from .common.handlers import handler, register_handler
     from .orchestrator.sdk.cluster import Cluster, Execution
+    from .orchestrator.sdk.executor import PenstockExecutor
     from .orchestrator.sdk.jobs import Job, JobArray
     from .orchestrator.sdk.tasks import Task, task
 
@@ -23,6 +24,7 @@ __all__ = [
     "Execution",
     "Job",
     "JobArray",
+    "PenstockExecutor",
     "Task",
     "context",
     "errors",
@@ -36,6 +38,7 @@ _HOMES = {
     "Execution": ".orchestrator.sdk.cluster",
     "Job": ".orchestrator.sdk.jobs",
     "JobArray": ".orchestrator.sdk.jobs",
+    "PenstockExecutor": ".orchestrator.sdk.executor",
     "Task": ".orchestrator.sdk.tasks",
     "task": ".orchestrator.sdk.tasks",
     "handler": ".common.handlers",

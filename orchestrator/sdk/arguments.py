@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ...common.errors import InputError
@@ -31,7 +32,7 @@ def bound(
     """
     name = f"{where}{function.__name__}"
     try:
-        found = inspect.signature(function).bind(*args, **kwargs)
+        found = _signature(function).bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{name}(): {error}") from None
     named: dict[str, Any] = {}
@@ -54,6 +55,9 @@ def bound(
         else:
             named[parameter.name] = value
     return named
+
+
+_signature = lru_cache(maxsize=1024)(inspect.signature)
 
 
 def item_arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import weakref
 from collections.abc import Mapping
@@ -57,9 +58,28 @@ class Cluster:
         # Importing takes a process of its own: done once for each function, until its code changes.
         self._checked: tuple[CodeRoot | None, Known] = (None, {})
 
-    def __enter__(self) -> Self:
+    @staticmethod
+    def add_argparse_args(parser: argparse.ArgumentParser) -> None:
+        """Adds the options of a program that say which cluster it is to use: `--redis-url`."""
+        parser.add_argument(
+            "--redis-url",
+            metavar="URL",
+            help="the cluster's Redis (else PENSTOCK_REDIS_URL; without any this machine)",
+        )
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> Self:
+        """The cluster that a program's options name. Raises as `Cluster`."""
+        return cls(args.redis_url)
+
+    def session(self) -> Session:
+        """What a `with cluster:` submits its tasks to, for those who submit by themselves."""
         session = Session(self.service, lambda folder: _inside(code_root(folder)))
         self._sessions.add(session)
+        return session
+
+    def __enter__(self) -> Self:
+        session = self.session()
         with ExitStack() as stack:
             stack.push(partial(self._end, session))
             stack.enter_context(in_session(session))

@@ -152,12 +152,14 @@ class JobArray(Sequence[Job[R]], Generic[R]):
         """
         if not self._whole.wait(timeout) and not self._whole.done():
             raise WaitTimeout(f"the array {self.name} has not ended yet")
-        results: list[R] = []
+        return list(self.results())
+
+    def results(self) -> Iterator[R]:
+        """The results of one that has ended, one after another. Raises as `get_results`."""
         for index, (status, text) in enumerate(self.session.outcomes(self.names)):
             if status != FINISHED:
                 raise error_of(f"{self.name}[{index}]", status, text)
-            results.append(json.loads(text))
-        return results
+            yield json.loads(text)
 
 
 def child_name(array: str, index: int) -> str:

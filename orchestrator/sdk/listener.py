@@ -70,6 +70,11 @@ class Listener:
         if submitted and listens:
             self._look([job.name])
 
+    def forget(self, job: Job[Any]) -> None:
+        """The job was not submitted."""
+        with self._lock:
+            self._watched.pop(job.name, None)
+
     def look(self) -> None:
         """Settles those that have ended by now."""
         self._look(list(self._watched))
@@ -97,9 +102,7 @@ class Listener:
                     self._hear(changes)
                 return
             except Exception as error:
-                if (
-                    self._stopped
-                ):  # a connection that is closed meanwhile may raise whatever it likes
+                if self._stopped:  # a connection that is closed meanwhile may raise anything
                     return
                 if not isinstance(error, redis.exceptions.RedisError):
                     self._give_up(error)

@@ -8,9 +8,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import redis
 
 from ...common.code import CodeRoot
 from ...common.errors import (
@@ -93,9 +96,13 @@ class Session:
         with self._lock:
             self._open(prepared)
             job: Job[R] = Job(self, self._next_name(prepared))
-            self._listener.watch(job, submitted=False)
             fields = {**prepared.settings, **call_fields(prepared.run, config, None)}
-            self._add(self._new_job(job.name, upstreams, fields))
+            self._listener.watch(job, submitted=False)
+            try:
+                self._add(self._new_job(job.name, upstreams, fields))
+            except BaseException:
+                self._listener.forget(job)
+                raise
         return job
 
     def map(
@@ -243,7 +250,10 @@ class Session:
         except BaseException as error:
             why = {"type": ClientGone.__name__, "message": repr(error), "traceback": ""}
             self._refused = self._refused or ClientGone(f"{array} was cut off: {error!r}")
-            self._store.fail_control(self.id, array, json.dumps(why))
+            with suppress(
+                redis.exceptions.RedisError
+            ):  # an orchestrator does it when it closes this
+                self._store.fail_control(self.id, array, json.dumps(why))
             raise
 
     def _new_child(
@@ -307,7 +317,8 @@ class Session:
         with self._lock:
             self._listener.close()
             if self.opened and not self._refused:
-                self._add(last=True)
+                with suppress(ExecutionCanceled):  # what is asked of its jobs tells
+                    self._add(last=True)
             self._refused = self._refused or InputError(
                 "this `with cluster:` has ended; enter it again to submit more"
             )

@@ -236,3 +236,32 @@ def test_a_canceled_session_takes_no_more(machines, cluster, tasks):  # W7
             job.get_result(30)
         with pytest.raises(ExecutionCanceled, match="takes no more"):
             tasks.double(1)
+
+
+def test_an_executor_runs_functions_on_the_cluster(cluster, tasks):  # S2
+    plain = tasks.double.function  # a function as any other
+    with penstock.PenstockExecutor(cluster, retry=0) as executor:
+        jobs = [executor.submit(plain, n, more=n) for n in range(3)]
+        assert [job.result(30) for job in as_completed(jobs)] != []
+        assert [job.result() for job in jobs] == [0, 3, 6]
+        assert list(executor.map(plain, [1, 2, 3], timeout=30)) == [2, 4, 6]
+        assert list(executor.map(plain, [])) == []
+        found = executor.map(tasks.fails, ["a"])
+        with pytest.raises(JobFailed, match="ValueError: a"):
+            next(found)
+        with pytest.raises(TimeoutError):
+            next(executor.map(tasks.sleep, [2], timeout=0.05))
+        with pytest.raises(InputError, match="a lambda has no name"):
+            executor.submit(lambda: 1)
+        late = executor.submit(tasks.sleep, 0.3)
+    assert late.done()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(plain, 1)
+
+
+def test_an_executor_may_cancel_what_it_has_not_run(cluster, tasks):  # S2
+    executor = penstock.PenstockExecutor(cluster)
+    job = executor.submit(tasks.sleep, 60)
+    executor.shutdown(cancel_futures=True)
+    with pytest.raises(JobCanceled):
+        job.result(10)

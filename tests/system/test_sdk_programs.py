@@ -93,6 +93,19 @@ def test_the_program_of_the_documentation_runs(machines):  # A5
     assert done.stdout == b"3600\n"
 
 
+def test_the_patterns_give_what_their_page_says(machines):  # S4 F9
+    machines.worker("n")
+    folder = Path(__file__).parents[2] / "examples" / "patterns"
+    command = [sys.executable, str(folder / "patterns.py"), "--redis-url", machines.url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "fan-out-fan-in: {'total_chunks': 5, 'total_items': 500, 'total_sum': 124750}",
+        "pipeline: ['final_transform_0(preprocessed_data_1)', "
+        "'final_transform_1(preprocessed_data_2)', 'final_transform_2(preprocessed_data_3)']",
+        "parameter-sweep: Best: lr=0.1, bs=32, acc=1.344",
+    ]
+
+
 def test_a_program_that_submits_when_it_is_imported_is_told_how_not_to(machines):  # W13
     machines.worker("n")
     command = program(machines, "unguarded.py", """
