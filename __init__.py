@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .orchestrator.sdk.executor import PenstockExecutor
     from .orchestrator.sdk.jobs import Job, JobArray
     from .orchestrator.sdk.tasks import Task, task
+    from .orchestrator.sdk.workflows import Workflow, workflow
 
 __all__ = [
     "Cluster",
@@ -26,11 +27,13 @@ __all__ = [
     "JobArray",
     "PenstockExecutor",
     "Task",
+    "Workflow",
     "context",
     "errors",
     "handler",
     "register_handler",
     "task",
+    "workflow",
 ]
 
 _HOMES = {
@@ -41,6 +44,8 @@ _HOMES = {
     "PenstockExecutor": ".orchestrator.sdk.executor",
     "Task": ".orchestrator.sdk.tasks",
     "task": ".orchestrator.sdk.tasks",
+    "Workflow": ".orchestrator.sdk.workflows",
+    "workflow": ".orchestrator.sdk.workflows",
     "handler": ".common.handlers",
     "register_handler": ".common.handlers",
 }

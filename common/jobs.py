@@ -6,6 +6,7 @@ lists them); these are the typed views of it that leave the state layer.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from dataclasses import dataclass, field
@@ -126,6 +127,19 @@ def new_execution_id(now_ms: int) -> str:
         now_ms, digit = divmod(now_ms, 36)
         text = _BASE36[digit] + text
     return text.rjust(9, "0") + "".join(secrets.choice(_BASE36) for _ in range(6))
+
+
+def companion_id(job: str) -> str:
+    """The id of the execution that belongs to a job, whose jobs it submits: 24 characters of [0-9a-z].
+
+    Begins with the time of the job's own execution, and is the same for all of its attempts.
+    """
+    number = int.from_bytes(hashlib.blake2b(job.encode(), digest_size=12).digest())
+    text = ""
+    for _ in range(15):
+        number, digit = divmod(number, 36)
+        text += _BASE36[digit]
+    return job[:9] + text
 
 
 def job_id(execution: str, name: str) -> str:

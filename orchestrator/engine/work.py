@@ -20,14 +20,14 @@ from uuid import uuid4
 import redis
 
 from ...common.aggregation import FINISHED, ChildOutcome, aggregate, collect_outputs
-from ...common.errors import AggregationError, ClientGone, InputError
+from ...common.errors import AggregationError, InputError
 from ...common.jobs import Token, rq_data
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
 from ...common.spec.placeholders import references, resolve
 from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
 from ...common.state.store import Store
-from . import compiler
+from . import compiler, sessions
 
 log = logging.getLogger("penstock.orchestrator")
 KeyT = TypeVar("KeyT")
@@ -86,7 +86,7 @@ class Engine:
             elif verb == "compile":
                 self._compile(execution, workflow, go_on)
             elif job not in workflow.jobs:
-                self._open_array(execution, job)
+                sessions.open_array(self._store, execution, job)
             elif verb == "expand":
                 self._expand(execution, workflow.jobs[job], workflow, go_on)
             else:
@@ -110,36 +110,11 @@ class Engine:
 
     def _compile(self, execution: str, workflow: Workflow, go_on: Callable[[], None]) -> None:
         if not workflow.jobs:
-            return self._close(execution, go_on)
+            return sessions.close(self._store, execution, go_on)
         for chunk in static_chunks(execution, workflow):
             if self._store.extend(execution, *chunk) == "CLOSED":
                 return
             go_on()
-
-    # -- sessions: executions whose jobs come from a program, none of them from a workflow
-
-    def _close(self, execution: str, go_on: Callable[[], None]) -> None:
-        """Nothing is added any more, since the program that did is not heard of."""
-        names = self._store.job_names(execution)
-        rows = self._store.jobs(execution, names, ("kind",))
-        for name in [name for name, row in zip(names, rows, strict=True) if row["kind"]]:
-            group = self._store.group(execution, name)
-            created, total = int(group.get("created", 0)), int(group.get("total", -1))
-            if created != total:
-                why = f"its program was gone after {created} of its jobs were made"
-                self._store.fail_control(execution, name, _as_json(ClientGone(why)))
-            go_on()
-        verdict = "AHEAD"
-        while verdict in ("AHEAD", "DONE"):  # it is heard of again, just now
-            number = int(self._store.execution(execution).get("chunks", 0))
-            verdict = self._store.extend(execution, STATIC, number, True, [])
-
-    def _open_array(self, execution: str, name: str) -> None:
-        """An array whose jobs its program made, or makes, is open (again, after a retry)."""
-        group = self._store.group(execution, name)
-        if "total" in group:
-            total, limit, window = (int(group[field]) for field in ("total", "limit", "window"))
-            self._store.open_group(execution, name, total, limit, window, "")
 
     # -- fan-out
 

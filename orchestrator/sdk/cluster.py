@@ -72,9 +72,13 @@ class Cluster:
         """The cluster that a program's options name. Raises as `Cluster`."""
         return cls(args.redis_url)
 
-    def session(self) -> Session:
-        """What a `with cluster:` submits its tasks to, for those who submit by themselves."""
-        session = Session(self.service, lambda folder: _inside(code_root(folder)))
+    def session(self, id_: str = "", parent: str = "") -> Session:
+        """What a `with cluster:` submits its tasks to, for those who submit by themselves.
+
+        With an id it is that one, new or gone on with; `parent` is the job that it belongs to.
+        """
+        code = lambda folder: _inside(code_root(folder))  # noqa: E731
+        session = Session(self.service, code, id_, parent)
         self._sessions.add(session)
         return session
 

@@ -68,16 +68,22 @@ class Listener:
                 )
                 self._thread.start()
         if submitted and listens:
-            self._look([job.name])
+            self.look([job.name])
 
     def forget(self, job: Job[Any]) -> None:
         """The job was not submitted."""
         with self._lock:
             self._watched.pop(job.name, None)
 
-    def look(self) -> None:
-        """Settles those that have ended by now."""
-        self._look(list(self._watched))
+    def look(self, names: Sequence[str] | None = None) -> None:
+        """Settles those of the jobs (None: of all that are watched) that have ended by now."""
+        names = list(self._watched) if names is None else names
+        for name, (status, text) in zip(names, self._outcomes(names), strict=True):
+            if status in JOB_TERMINAL:
+                with self._lock:
+                    jobs = self._watched.pop(name, [])
+                for job in jobs:
+                    job.settle(status, text)
 
     def close(self) -> None:
         """The session is renewed no more. What is watched is so on."""
@@ -127,15 +133,6 @@ class Listener:
                     return
             if changes.soon(min(_LOOK_S, self._renew_s)):
                 time.sleep(pause_s)
-
-    def _look(self, names: Sequence[str]) -> None:
-        """Settles those of the jobs that have ended."""
-        for name, (status, text) in zip(names, self._outcomes(names), strict=True):
-            if status in JOB_TERMINAL:
-                with self._lock:
-                    jobs = self._watched.pop(name, [])
-                for job in jobs:
-                    job.settle(status, text)
 
     def _give_up(self, error: Exception) -> None:
         with self._lock:

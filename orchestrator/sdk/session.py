@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
@@ -28,6 +29,7 @@ from ...common.spec.functions import check_functions
 from ...common.spec.models import DEFAULT_DOMAIN, Workflow
 from ...common.state.chunks import CHUNK, STATIC, NewJob
 from ..engine.compiler import Fields, call_fields, setting_fields
+from ..engine.sessions import LEFT_OPEN_S
 from ..insist import insist
 from ..service import Service
 from ..submitting import execution_fields
@@ -61,12 +63,20 @@ class Prepared:
 class Session:
     """Submits tasks, each when it is called. Opened with the first one; a closed one takes no more.
 
-    `code` finds the code root of a folder. Safe for threads.
+    `code` finds the code root of a folder. With `id_` it may have been opened before, by an earlier
+    attempt of the job `parent`: calls that were made then are not made again. Safe for threads.
     """
 
-    def __init__(self, service: Service, code: Callable[[Path], CodeRoot]):
+    def __init__(
+        self,
+        service: Service,
+        code: Callable[[Path], CodeRoot],
+        id_: str = "",
+        parent: str = "",
+    ):
         #: The id of its execution.
-        self.id = new_execution_id(int(time.time() * 1000))
+        self.id = id_ or new_execution_id(int(time.time() * 1000))
+        self._parent = parent
         self._service, self._store = service, service.store
         self._code = code
         self._root: Path | None = None
@@ -77,7 +87,7 @@ class Session:
         self._lock = threading.Lock()
         self._refused: PenstockError | None = None
         #: One whose program is not heard of for so long is closed by an orchestrator, seconds.
-        self._hold_s = service.settings.session_hold_s
+        self._hold_s = min(service.settings.session_hold_s, LEFT_OPEN_S if parent else math.inf)
         self._listener = Listener(
             service.changes, self.id, self.outcomes, self._renew, renew_s=self._hold_s / 4
         )
@@ -103,6 +113,10 @@ class Session:
             except BaseException:
                 self._listener.forget(job)
                 raise
+        if (
+            self._parent
+        ):  # an earlier attempt may have submitted it, and nobody tells of its end again
+            self._listener.look([job.name])
         return job
 
     def map(
@@ -176,11 +190,10 @@ class Session:
             folder = prepared.folder or program_folder()
             workflow = Workflow(id="session", name=program_name())
             fields = execution_fields(workflow, self._code(folder), self._service.settings)
+            fields |= {"session": 1, **({"parent": self._parent} if self._parent else {})}
             spec = workflow.to_json()
             insist(
-                lambda: self._store.submit(
-                    self.id, self.id, spec, {**fields, "session": 1}, compile_s=self._hold_s
-                )
+                lambda: self._store.submit(self.id, self.id, spec, fields, compile_s=self._hold_s)
             )
             self._root = folder
         elif prepared.folder not in (None, self._root):
@@ -224,11 +237,28 @@ class Session:
                 "enter `with cluster:` again"
             )
             raise
+        if verdict != "OK" and self._parent and self._made_before(jobs):
+            return
         if verdict == "CLOSED":
             self._refused = ExecutionCanceled(
                 f"session {self.id} takes no more: it was canceled, or has ended", execution=self.id
             )
             raise self._refused
+
+    def _made_before(self, jobs: Sequence[NewJob]) -> bool:
+        """Whether these jobs are there. Raises InputError where an earlier attempt made others."""
+        fields = ("data", "upstreams")
+        rows = self._store.jobs(self.id, [job.name for job in jobs], fields)
+        if not all(row["data"] for row in rows):
+            return False
+        for job, row in zip(jobs, rows, strict=True):
+            if (row["data"], row["upstreams"]) != (job.fields["data"], " ".join(job.upstreams)):
+                self._refused = InputError(
+                    f"workflow {self._parent}: {job.name} is called with other arguments than in an "
+                    "earlier attempt; a workflow makes the same calls, in the same order, each time"
+                )
+                raise self._refused
+        return True
 
     def _fill(
         self,

@@ -71,7 +71,9 @@ class Task(Generic[P, R]):
         upstreams: tuple[Job[Any] | JobArray[Any], ...] = (),
     ):
         functools.update_wrapper(self, function)
-        self.function = self.penstock_function = function
+        self.function = function
+        #: What a worker calls.
+        self.penstock_function: Callable[..., Any] = function
         self.options = dict(options)
         self.upstreams = upstreams
 
@@ -104,11 +106,11 @@ class Task(Generic[P, R]):
 
     def after(self, *jobs: Job[Any] | JobArray[Any]) -> Task[P, R]:
         """The same task, whose jobs wait until these have succeeded."""
-        return Task(self.function, self.options, (*self.upstreams, *jobs))
+        return type(self)(self.function, self.options, (*self.upstreams, *jobs))
 
     def with_options(self, **options: Any) -> Task[P, R]:
         """The same task with other options; those that are not named stay."""
-        return Task(self.function, {**self.options, **options}, self.upstreams)
+        return type(self)(self.function, {**self.options, **options}, self.upstreams)
 
 
 def _no_session(task: Task[Any, Any], call: str) -> InputError:

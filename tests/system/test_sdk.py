@@ -265,3 +265,26 @@ def test_an_executor_may_cancel_what_it_has_not_run(cluster, tasks):  # S2
     executor.shutdown(cancel_futures=True)
     with pytest.raises(JobCanceled):
         job.result(10)
+
+
+def test_workflows_that_wait_for_their_jobs_hold_up_nobody(cluster, tasks):  # S2
+    with cluster:
+        found = tasks.sums.map([1, 2, 3, 4], max_concurrent=4)
+        assert found.get_results(60) == [
+            {"total": n * (n - 1), "each": [4], "n": n} for n in range(1, 5)
+        ]
+
+
+def test_a_workflow_whose_process_died_does_not_run_again_what_is_done(cluster, tasks, tmp_path):
+    with cluster:
+        job = tasks.dies_once(str(tmp_path / "runs"))
+        assert job.get_result(60) == ["a", "b", "c"]
+    assert sorted((tmp_path / "runs").read_text().split()) == ["a", "b", "c"]
+    assert cluster.service.execution(job.session.id)["jobs"][job.name]["attempt"] == 2
+
+
+def test_a_workflow_that_makes_other_calls_the_second_time_is_told_so(cluster, tasks):
+    with cluster:
+        job = tasks.changes_its_mind()
+        with pytest.raises(JobFailed, match="double-0 is called with other arguments than in an"):
+            job.get_result(60)

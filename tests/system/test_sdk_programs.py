@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
+from penstock.common.jobs import companion_id
 from penstock.common.state.chunks import STATIC, NewJob
+from support.processes import until
 
 
 def program(machines, name, text):
@@ -148,3 +152,29 @@ def test_the_command_line_shows_a_session_and_runs_again_what_failed_of_it(machi
     jobs = machines.service.execution(machines.service.resolve("last"))["jobs"]
     assert jobs["fails-0_1"]["attempt"] == 2
     assert jobs["double-0"]["status"] == "canceled"
+
+
+@pytest.mark.parametrize("how", ["canceled", "failed"])
+def test_the_jobs_of_a_workflow_end_with_it(machines, how):  # W7
+    machines.orchestrator()
+    machines.worker("n", concurrency=3)
+    name = "waits_long" if how == "canceled" else "fails_beside_others"
+    command = program(machines, "starts.py", f"""
+        from penstock import Cluster
+        from sdk_tasks import {name}
+        with Cluster():
+            print({name}().id)
+        """)  # fmt: skip
+    done = subprocess.run(command, env=machines.environment, check=True, capture_output=True)
+    job = done.stdout.decode().strip()
+    inner = companion_id(job)
+    until(
+        lambda: (
+            machines.service.store.jobs(inner, ["sleep-0"], ("status",))[0]["status"] == "started"
+        )
+    )
+    if how == "canceled":
+        assert machines.run("cancel", job.split("-")[0]).returncode == 0
+    assert machines.wait(job.split("-")[0])["status"] == how
+    until(lambda: machines.service.execution(inner)["status"] == "canceled", timeout_s=40)
+    until(lambda: machines.service.execution(inner)["jobs"]["sleep-0"]["status"] == "canceled")

@@ -3,7 +3,7 @@
 import os
 import time
 
-from penstock import Cluster, context, task
+from penstock import Cluster, context, task, workflow
 
 
 @task
@@ -72,3 +72,47 @@ def _folded(value):
             found = (31 * found + _folded(part)) % 1_000_003
         return found
     return len(value) if isinstance(value, str) else value
+
+
+@task
+def noted(value, path):
+    """Says in a file that it ran."""
+    with open(path, "a") as file:
+        file.write(f"{value} ")
+    return value
+
+
+@workflow
+def sums(count, factor=2):
+    doubled = double.map(range(count))
+    return {"total": total(doubled), "each": [double(factor)], "n": count}
+
+
+@workflow
+def dies_once(path):
+    """Its process ends after the first of two jobs, in the first attempt."""
+    first = noted.map([("a", path), ("b", path)])
+    first.wait()
+    if context.current().attempt == 1:
+        os._exit(1)
+    return [*first, noted("c", path)]
+
+
+@workflow(retry={"max": 1, "backoff_s": 0.01})
+def changes_its_mind():
+    attempt = context.current().attempt
+    value = double(attempt).get_result()
+    if attempt == 1:
+        raise ValueError("once more")
+    return value
+
+
+@workflow
+def waits_long():
+    sleep(600).get_result()
+
+
+@workflow
+def fails_beside_others():
+    sleep(600)
+    return fails("as asked").get_result()
