@@ -32,7 +32,10 @@ class Changes:
     @contextmanager
     def of(self, execution: str) -> Iterator[Subscription]:
         """What is told from now on; whoever reads the state inside of this misses no change."""
-        pubsub = self._idle.pop() if self._idle else self._client.pubsub()
+        try:
+            pubsub = self._idle.pop()
+        except IndexError:
+            pubsub = self._client.pubsub()
         channel = keys.channel(execution).encode()
         sound = False
         try:

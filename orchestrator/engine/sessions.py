@@ -6,7 +6,7 @@ Their program puts the item `compile <execution>` off as long as it lives; who c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ...common.errors import ClientGone
 from ...common.jobs import split_job_id
@@ -32,7 +32,11 @@ def close(store: Store, execution: str, go_on: Callable[[], None]) -> None:
             return
         if status != "finished":
             store.control(execution, "cancel")
-    _fail_half_made(store, execution, go_on)
+    names = store.job_names(execution)
+    rows = store.jobs(execution, names, ("kind",))
+    for name in [name for name, row in zip(names, rows, strict=True) if row["kind"]]:
+        _fail_half_made(store, execution, name, store.group(execution, name))
+        go_on()
     verdict = "AHEAD"
     while verdict in ("AHEAD", "DONE"):  # it is heard of again, just now
         number = int(store.execution(execution).get("chunks", 0))
@@ -40,24 +44,24 @@ def close(store: Store, execution: str, go_on: Callable[[], None]) -> None:
 
 
 def open_array(store: Store, execution: str, name: str) -> None:
-    """An array whose jobs its program made, or makes, is open (again, after a retry)."""
+    """An array whose jobs its program made, or makes, is open (again, after a retry).
+
+    One that was left half made, and is retried, fails again.
+    """
     group = store.group(execution, name)
     if "total" in group:
         total, limit, window = (int(group[field]) for field in ("total", "limit", "window"))
         store.open_group(execution, name, total, limit, window, "")
+    if store.execution(execution).get("compiled") == "1":
+        _fail_half_made(store, execution, name, group)
 
 
-def _fail_half_made(store: Store, execution: str, go_on: Callable[[], None]) -> None:
-    names = store.job_names(execution)
-    rows = store.jobs(execution, names, ("kind",))
-    for name in [name for name, row in zip(names, rows, strict=True) if row["kind"]]:
-        group = store.group(execution, name)
-        created, total = int(group.get("created", 0)), int(group.get("total", -1))
-        if created != total:
-            why = f"its program was gone after {created} of its jobs were made"
-            error = {"type": ClientGone.__name__, "message": why, "traceback": ""}
-            store.fail_control(execution, name, json.dumps(error))
-        go_on()
+def _fail_half_made(store: Store, execution: str, name: str, group: Mapping[str, str]) -> None:
+    created = int(group.get("created", 0))
+    if created != int(group.get("total", -1)):
+        why = f"its program was gone after {created} of its jobs were made"
+        error = {"type": ClientGone.__name__, "message": why, "traceback": ""}
+        store.fail_control(execution, name, json.dumps(error))
 
 
 def _one(job: str) -> tuple[str, list[str]]:

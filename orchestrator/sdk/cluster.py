@@ -7,6 +7,7 @@ import os
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,11 @@ from ..service import Service
 from .machine import Machine
 from .session import Session
 from .tasks import in_session
+
+#: the blocks that this thread (or task of asyncio) is in, the innermost last
+_entered: ContextVar[tuple[tuple[Cluster, ExitStack], ...]] = ContextVar(
+    "penstock_with", default=()
+)
 
 
 class Cluster:
@@ -53,7 +59,6 @@ class Cluster:
         client = connect(url)
         check(client, url)
         self.service = Service(Store(client, Limits.of(settings)), settings)
-        self._entered: list[ExitStack] = []
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         # Importing takes a process of its own: done once for each function, until its code changes.
         self._checked: tuple[CodeRoot | None, Known] = (None, {})
@@ -79,6 +84,7 @@ class Cluster:
         """
         code = lambda folder: _inside(code_root(folder))  # noqa: E731
         session = Session(self.service, code, id_, parent)
+        session.cluster = self  # which lives as long as what asks it
         self._sessions.add(session)
         return session
 
@@ -87,7 +93,7 @@ class Cluster:
         with ExitStack() as stack:
             stack.push(partial(self._end, session))
             stack.enter_context(in_session(session))
-            self._entered.append(stack.pop_all())
+            _entered.set((*_entered.get(), (self, stack.pop_all())))
         return self
 
     def __exit__(
@@ -96,14 +102,21 @@ class Cluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._entered.pop().__exit__(kind, error, trace)
+        entered = _entered.get()
+        at = max(n for n, (cluster, _) in enumerate(entered) if cluster is self)
+        _entered.set((*entered[:at], *entered[at + 1 :]))
+        entered[at][1].__exit__(kind, error, trace)
 
     def _end(self, session: Session, kind: object, error: object, trace: object) -> None:
         session.close()
         if self._machine:
-            if error is not None:
+            try:
+                if error is not None:
+                    session.cancel()
+                session.wait()
+            except BaseException:  # Ctrl-C
                 session.cancel()
-            session.wait()
+                raise
 
     def close(self) -> None:
         """Gives up the connections; without a URL, ends what was started for it. Safe twice.

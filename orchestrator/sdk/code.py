@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ...common.errors import InputError
 
 #: folders of installed packages, which each node has by itself
 INSTALLED = frozenset({"site-packages", "dist-packages"})
+_STANDARD = Path(sysconfig.get_paths()["stdlib"])
 
 
 def located(function: Callable[..., Any]) -> tuple[str, Path | None]:
@@ -24,6 +27,12 @@ def located(function: Callable[..., Any]) -> tuple[str, Path | None]:
     module = getattr(function, "__module__", "") or ""
     if not name or not module:
         raise InputError(f"{function!r} has no name to import it by; give a plain function")
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not isinstance(owner, type | ModuleType):
+        raise InputError(
+            f"{name} is a method of an object, which does not travel; write a function that is given what "
+            "the object holds"
+        )
     if "<lambda>" in name:
         raise InputError("a lambda has no name to import it by; write it as a function with def")
     if "<locals>" in name:
@@ -36,7 +45,16 @@ def located(function: Callable[..., Any]) -> tuple[str, Path | None]:
         module, program = _of_program(name)
         return f"{module}:{name}", program
     folder = _folder(module)
-    return f"{module}:{name}", None if folder and INSTALLED & set(folder.parts) else folder
+    installed = folder and (INSTALLED & set(folder.parts) or folder == _STANDARD)
+    return f"{module}:{name}", None if installed else folder
+
+
+def found_by(function: Callable[..., Any]) -> Any:
+    """What stands under the function's own name in its module; None if nothing does."""
+    found: Any = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def program_folder() -> Path:

@@ -32,7 +32,7 @@ class PenstockExecutor(Executor):
         self._own = cluster is None
         self._cluster = cluster or Cluster()
         self._session = self._cluster.session()
-        self._down = False
+        self._down = self._waited = False
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Submits one job. Raises InputError for a function or an argument that cannot travel."""
@@ -68,14 +68,14 @@ class PenstockExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more; with `wait` returns when all jobs have ended. Safe twice."""
-        if self._down:
-            return
-        self._down = True
-        self._session.close()
+        if not self._down:
+            self._down = True
+            self._session.close()
         if cancel_futures:
             self._session.cancel()
-        if wait:
+        if wait and not self._waited:
             self._session.wait()
+            self._waited = True
             if self._own:
                 self._cluster.close()
 

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError, wait
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from ...common.context import waiting
@@ -41,7 +42,22 @@ class Job(Future[R]):
         return f"<Job {self.id}>"
 
     def __await__(self) -> Generator[Any, None, R]:
-        return asyncio.wrap_future(self).__await__()
+        with self._waited():
+            return (yield from asyncio.wrap_future(self).__await__())
+
+    def _waited(self) -> AbstractContextManager[None]:
+        """In a job that waits for this one, its slot and cpus serve others meanwhile."""
+        return nullcontext() if self.done() else waiting()
+
+    def result(self, timeout: float | None = None) -> R:
+        """As that of a Future: TimeoutError after `timeout` seconds, else as `get_result`."""
+        with self._waited():
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As that of a Future: what `get_result` would raise, or None."""
+        with self._waited():
+            return super().exception(timeout)
 
     @property
     def status(self) -> str:
@@ -51,7 +67,7 @@ class Job(Future[R]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for its end, `timeout` seconds at most. Has it succeeded?"""
-        with waiting():
+        with self._waited():
             wait([self], timeout)
         return self.done() and self.exception() is None
 
@@ -61,13 +77,12 @@ class Job(Future[R]):
         Raises JobFailed with the traceback of the worker, JobCanceled, or WaitTimeout after `timeout`
         seconds. In a job that waits, its slot and cpus serve others meanwhile.
         """
-        with waiting():
-            try:
-                return self.result(timeout)
-            except TimeoutError:
-                if self.done():
-                    raise
-                raise WaitTimeout(f"job {self.id} has not ended yet") from None
+        try:
+            return self.result(timeout)
+        except TimeoutError:
+            if self.done():
+                raise
+            raise WaitTimeout(f"job {self.id} has not ended yet") from None
 
     def logs(self) -> str:
         """What it has printed so far, of all its attempts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -56,18 +57,29 @@ class Listener:
 
     def watch(self, job: Job[Any], *, submitted: bool) -> None:
         """The job is settled when it ends. `submitted`: it may have ended by now."""
-        if self._stopped:
-            job.set_exception(self._closed())
-            return
         with self._lock:
-            self._watched.setdefault(job.name, []).append(job)
-            listens = self._thread is not None
-            if not listens:
-                self._thread = threading.Thread(
-                    target=self._listen, name="penstock-session", daemon=True
-                )
-                self._thread.start()
-        if submitted and listens:
+            stopped = self._stopped
+            if not stopped:
+                self._watched.setdefault(job.name, []).append(job)
+        if stopped:
+            job.set_exception(self._closed())
+        elif not self.start() and submitted:
+            self.look_soon(job)
+
+    def start(self) -> bool:
+        """Listens from now on; False if it did."""
+        with self._lock:
+            if self._thread is not None:
+                return False
+            self._thread = threading.Thread(
+                target=self._listen, name="penstock-session", daemon=True
+            )
+            self._thread.start()
+            return True
+
+    def look_soon(self, job: Job[Any]) -> None:
+        """Settles the job if it has ended by now; where Redis is away, the thread does so later."""
+        with suppress(redis.exceptions.RedisError):
             self.look([job.name])
 
     def forget(self, job: Job[Any]) -> None:
@@ -91,7 +103,8 @@ class Listener:
 
     def stop(self) -> None:
         """The connections are about to be closed: jobs that have not ended raise InputError."""
-        self._stopped = True
+        with self._lock:
+            self._stopped = True
         self._give_up(self._closed())
 
     def _closed(self) -> InputError:
@@ -100,6 +113,14 @@ class Listener:
         )
 
     def _listen(self) -> None:
+        try:
+            self._keep_hearing()
+        finally:  # whatever a callback of the program's raised here, the next job is listened for
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _keep_hearing(self) -> None:
         lost_since = None
         while True:
             try:

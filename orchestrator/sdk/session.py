@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import redis
 
 from ...common.code import CodeRoot
+from ...common.context import waiting
 from ...common.errors import (
     ClientGone,
     ExecutionCanceled,
@@ -25,8 +26,8 @@ from ...common.errors import (
     RedisUnavailable,
 )
 from ...common.jobs import job_id, new_execution_id, rq_data
+from ...common.spec import models
 from ...common.spec.functions import check_functions
-from ...common.spec.models import DEFAULT_DOMAIN, Workflow
 from ...common.state.chunks import CHUNK, STATIC, NewJob
 from ..engine.compiler import Fields, call_fields, setting_fields
 from ..engine.sessions import LEFT_OPEN_S
@@ -34,11 +35,12 @@ from ..insist import insist
 from ..service import Service
 from ..submitting import execution_fields
 from .arguments import Travelling, Upstream, bound, item_arguments
-from .code import located, program_folder, program_name
+from .code import found_by, located, program_folder, program_name
 from .jobs import Job, JobArray, child_name
 from .listener import Listener
 from .options import work_of
 from .tasks import Task
+from .workflows import Workflow
 
 R = TypeVar("R")
 
@@ -76,6 +78,8 @@ class Session:
     ):
         #: The id of its execution.
         self.id = id_ or new_execution_id(int(time.time() * 1000))
+        #: What it belongs to, which is not given up before it.
+        self.cluster: object = None
         self._parent = parent
         self._service, self._store = service, service.store
         self._code = code
@@ -113,10 +117,8 @@ class Session:
             except BaseException:
                 self._listener.forget(job)
                 raise
-        if (
-            self._parent
-        ):  # an earlier attempt may have submitted it, and nobody tells of its end again
-            self._listener.look([job.name])
+        if self._parent:  # an earlier attempt may have submitted it: its end is not told again
+            self._listener.look_soon(job)
         return job
 
     def map(
@@ -172,6 +174,11 @@ class Session:
         key = task.function, repr(sorted(task.options.items()))
         if key not in self._prepared:
             run, folder = located(task.function)
+            if isinstance(task, Workflow) and not isinstance(found_by(task.function), Workflow):
+                raise InputError(
+                    f"the name {task.function.__qualname__} of {task.function.__module__} is not this "
+                    "workflow, and a worker finds it by that: use @workflow above the function"
+                )
             work = work_of(task.function.__name__, run, task.options)
             settings = setting_fields(work)
             if work.name_pattern:
@@ -188,7 +195,7 @@ class Session:
             raise self._refused
         if self._root is None:
             folder = prepared.folder or program_folder()
-            workflow = Workflow(id="session", name=program_name())
+            workflow = models.Workflow(id="session", name=program_name())
             fields = execution_fields(workflow, self._code(folder), self._service.settings)
             fields |= {"session": 1, **({"parent": self._parent} if self._parent else {})}
             spec = workflow.to_json()
@@ -196,6 +203,7 @@ class Session:
                 lambda: self._store.submit(self.id, self.id, spec, fields, compile_s=self._hold_s)
             )
             self._root = folder
+            self._listener.start()
         elif prepared.folder not in (None, self._root):
             self._check_elsewhere(prepared, self._root)
 
@@ -237,28 +245,41 @@ class Session:
                 "enter `with cluster:` again"
             )
             raise
-        if verdict != "OK" and self._parent and self._made_before(jobs):
+        if verdict == "OK" or self._made_before(jobs):
             return
         if verdict == "CLOSED":
             self._refused = ExecutionCanceled(
                 f"session {self.id} takes no more: it was canceled, or has ended", execution=self.id
             )
-            raise self._refused
+        elif self._parent:
+            self._refused = self._other_calls(jobs[0].name)
+        else:
+            self._refused = ClientGone(
+                f"session {self.id} takes no more: this program was not heard of for {self._hold_s:g} s "
+                "(PENSTOCK_SESSION_HOLD_S), and it was closed; enter `with cluster:` again"
+            )
+        raise self._refused
 
     def _made_before(self, jobs: Sequence[NewJob]) -> bool:
-        """Whether these jobs are there. Raises InputError where an earlier attempt made others."""
+        """Whether these jobs are there, by a request that came twice or by an earlier attempt.
+
+        Raises InputError where that made them for other calls.
+        """
         fields = ("data", "upstreams")
         rows = self._store.jobs(self.id, [job.name for job in jobs], fields)
         if not all(row["data"] for row in rows):
             return False
         for job, row in zip(jobs, rows, strict=True):
             if (row["data"], row["upstreams"]) != (job.fields["data"], " ".join(job.upstreams)):
-                self._refused = InputError(
-                    f"workflow {self._parent}: {job.name} is called with other arguments than in an "
-                    "earlier attempt; a workflow makes the same calls, in the same order, each time"
-                )
+                self._refused = self._other_calls(job.name)
                 raise self._refused
         return True
+
+    def _other_calls(self, name: str) -> InputError:
+        return InputError(
+            f"workflow {self._parent}: the call that makes {name} is not the one that an earlier attempt "
+            "made; a workflow makes the same calls, in the same order, each time"
+        )
 
     def _fill(
         self,
@@ -327,7 +348,8 @@ class Session:
     def wait(self) -> None:
         """Waits until all jobs of a closed session have ended, and are settled here."""
         if self.opened:
-            self._service.wait_status(self.id)
+            with waiting():
+                self._service.wait_status(self.id)
             self._listener.look()
 
     def cancel(self) -> None:
@@ -340,7 +362,7 @@ class Session:
         self._listener.stop()
 
     def _renew(self) -> None:
-        self._store.renew_session(self.id, DEFAULT_DOMAIN, self._hold_s)
+        self._store.renew_session(self.id, models.DEFAULT_DOMAIN, self._hold_s)
 
     def close(self) -> None:
         """Takes no more jobs; the execution ends with the last of those that it has."""

@@ -46,13 +46,14 @@ def current_session() -> Submits | None:
 @contextmanager
 def in_session(session: Submits) -> Iterator[None]:
     """Tasks that are called meanwhile are the session's."""
+    before = _here.get()
     with _opening:
         _open.append(session)
-    token = _here.set(session)
+    _here.set(session)
     try:
         yield
     finally:
-        _here.reset(token)
+        _here.set(before)  # not reset: a generator may end in another context than it began
         with _opening:
             _open.remove(session)
 
@@ -80,7 +81,12 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.function.__module__}:{self.function.__qualname__}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    # A job may stand for any argument, which no type of the function's own says.
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    def __call__(self, *args: Any, **kwargs: Any) -> Job[R]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Submits a job; its arguments may be other jobs, in lists and dicts too.
 
         Outside of `with cluster:` it calls the function and returns its value.
@@ -89,7 +95,7 @@ class Task(Generic[P, R]):
         if session is None:
             if self.upstreams:
                 raise _no_session(self, ".after(...)()")
-            return self.function(*args, **kwargs)  # type: ignore[return-value]
+            return self.function(*args, **kwargs)
         return session.call(self, args, kwargs)
 
     def map(self, items: Iterable[Any], *, max_concurrent: int | None = None) -> JobArray[R]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar, overload
 
 from ...common import context
@@ -49,7 +50,12 @@ def _run(function: Callable[..., Any], /, **config: Any) -> Any:
     with closing(Cluster()) as cluster:
         session = cluster.session(companion_id(here.job_id), parent=here.job_id)
         with in_session(session):
-            found = resolved(function(**config))
+            value = function(**config)
+            if isinstance(value, CoroutineType):
+                import asyncio  # slow to import, and most do without
+
+                value = asyncio.run(value)
+            found = resolved(value)
         session.close()  # that of one that raised is left open for a further attempt
     return found
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import sys
+import threading
 from concurrent.futures import as_completed
 
 import pytest
 
 import penstock
 from penstock.common.errors import (
+    ClientGone,
     ExecutionCanceled,
     InputError,
     JobCanceled,
@@ -18,6 +21,7 @@ from penstock.common.errors import (
     WaitTimeout,
 )
 from penstock.common.state import keys
+from penstock.common.state.chunks import STATIC
 from support.processes import Machines, until
 
 
@@ -191,7 +195,8 @@ def test_a_job_that_waits_for_jobs_gives_its_slot_to_them(cluster, tasks):  # S2
 
 
 def test_nothing_is_submitted_of_what_cannot_travel(cluster, tasks):  # S2 W13
-    class Model: ...
+    class Model:
+        def go(self): ...
 
     def nested(): ...
 
@@ -211,6 +216,8 @@ def test_nothing_is_submitted_of_what_cannot_travel(cluster, tasks):  # S2 W13
         (lambda: tasks.double.after(3)(1), InputError, r"after\(\) takes jobs"),
         (penstock.task(nested), InputError, "nested is defined inside test_nothing"),
         (penstock.task(lambda: 1), InputError, "a lambda has no name"),
+        (penstock.task(Model().go), InputError, "go is a method of an object"),
+        (penstock.workflow(tasks.plain), InputError, "the name plain of sdk_tasks is not this"),
         (lambda: tasks.double.with_options(mem="2X")(1), InputError, "@task of double: ram"),
         (
             lambda: tasks.double.with_options(memm=1)(1),
@@ -246,6 +253,7 @@ def test_an_executor_runs_functions_on_the_cluster(cluster, tasks):  # S2
         assert [job.result() for job in jobs] == [0, 3, 6]
         assert list(executor.map(plain, [1, 2, 3], timeout=30)) == [2, 4, 6]
         assert list(executor.map(plain, [])) == []
+        assert list(executor.map(os.path.basename, ["a/b", "c"])) == ["b", "c"]
         found = executor.map(tasks.fails, ["a"])
         with pytest.raises(JobFailed, match="ValueError: a"):
             next(found)
@@ -283,8 +291,50 @@ def test_a_workflow_whose_process_died_does_not_run_again_what_is_done(cluster, 
     assert cluster.service.execution(job.session.id)["jobs"][job.name]["attempt"] == 2
 
 
-def test_a_workflow_that_makes_other_calls_the_second_time_is_told_so(cluster, tasks):
+@pytest.mark.parametrize("how", ["arguments", "function", "items"])
+def test_a_workflow_that_makes_other_calls_the_second_time_is_told_so(cluster, tasks, how):
     with cluster:
-        job = tasks.changes_its_mind()
-        with pytest.raises(JobFailed, match="double-0 is called with other arguments than in an"):
+        job = tasks.changes_its_mind(how)
+        with pytest.raises(JobFailed, match="is not the one that an earlier attempt made"):
             job.get_result(60)
+
+
+def test_a_workflow_may_be_a_coroutine(cluster, tasks):
+    with cluster:
+        assert tasks.awaits(1).get_result(60) == 4
+
+
+def test_a_call_after_the_session_was_closed_for_silence_is_refused(cluster, tasks, tmp_path):  # Q8
+    gate = tmp_path / "gate"
+    with cluster:
+        job = tasks.await_file(str(gate))
+        cluster.service.store.extend(job.session.id, STATIC, 1, True, [])
+        with pytest.raises(ClientGone, match="was not heard of for 60 s"):
+            tasks.double(1)
+        with pytest.raises(ClientGone):
+            tasks.double.map([1])
+        gate.touch()
+        assert job.get_result(30)
+
+
+def test_threads_may_be_in_blocks_of_one_cluster(cluster, tasks):  # S2
+    both, found = threading.Barrier(2, timeout=30), {}
+
+    def enters(n):
+        with cluster:
+            job = tasks.double(n)
+            both.wait()
+            found[n] = (job.get_result(30), job.session.id)
+            if n == 1:
+                both.wait()
+        if n == 2:
+            both.wait()  # it is out before the one that came first
+
+    threads = [threading.Thread(target=enters, args=(n,)) for n in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (found[1][0], found[2][0]) == (2, 4)
+    assert found[1][1] != found[2][1]
+    assert tasks.double(5) == 10

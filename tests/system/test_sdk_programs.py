@@ -76,16 +76,15 @@ def test_a_program_runs_on_this_machine_without_an_address(machines, tmp_path): 
             return x * x
 
         if __name__ == "__main__":
-            with Cluster() as cluster:
-                squares = square.map(range(5))
-                print(squares.get_results())
-                late = square(7)
+            with Cluster():
+                squares, late = square.map(range(5)), square(7)
             print(late.done(), late.result())
+            print(squares.get_results())
         """)  # fmt: skip
     env = {**os.environ, "PENSTOCK_HOME": str(tmp_path / "home")}
     env.pop("PENSTOCK_REDIS_URL", None)
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
-    assert (done.stdout, done.returncode) == ("[0, 1, 4, 9, 16]\nTrue 49\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("True 49\n[0, 1, 4, 9, 16]\n", 0), done.stderr
 
 
 def test_the_program_of_the_documentation_runs(machines):  # A5
@@ -157,7 +156,7 @@ def test_the_command_line_shows_a_session_and_runs_again_what_failed_of_it(machi
 @pytest.mark.parametrize("how", ["canceled", "failed"])
 def test_the_jobs_of_a_workflow_end_with_it(machines, how):  # W7
     machines.orchestrator()
-    machines.worker("n", concurrency=3)
+    machines.worker("n", concurrency=3, PENSTOCK_SESSION_HOLD_S="1")
     name = "waits_long" if how == "canceled" else "fails_beside_others"
     command = program(machines, "starts.py", f"""
         from penstock import Cluster

@@ -86,7 +86,7 @@ local function wrong_child(job, x)
   end
 end
 local function wrong_deferred(job, x, handed_over, upstreams)
-  if job.group and job.waits >= NOT_COUNTED then return wrong_child(job, x) end
+  if job.group and job.waits > NOT_COUNTED / 2 then return wrong_child(job, x) end
   local open, failed = F.upstreams(x.id, job.job, upstreams or '', true)
   if failed then return 'it waits, but ' .. failed .. ' failed', function() F.skip(job, failed) end end
   if open ~= job.waits then

@@ -12,6 +12,10 @@ def double(x, *, more=0):
     return 2 * x + more
 
 
+def plain(x):
+    return x
+
+
 @task
 def total(parts):
     return sum(parts)
@@ -99,12 +103,22 @@ def dies_once(path):
 
 
 @workflow(retry={"max": 1, "backoff_s": 0.01})
-def changes_its_mind():
-    attempt = context.current().attempt
-    value = double(attempt).get_result()
-    if attempt == 1:
+def changes_its_mind(how):
+    first = context.current().attempt == 1
+    if how == "arguments":
+        value = double(1 if first else 2).get_result()
+    elif how == "function":
+        value = (double if first else echo)(1).get_result()
+    else:
+        value = double.map([1] if first else [1, 2]).get_results()
+    if first:
         raise ValueError("once more")
     return value
+
+
+@workflow
+async def awaits(n):
+    return await double(await double(n))
 
 
 @workflow
