@@ -318,6 +318,17 @@ def test_what_a_killed_redis_did_not_remember_is_no_part_of_the_history():
     assert (check(left), recoveries(left), events) == ([], [], 2)
 
 
+def test_what_ran_by_a_claim_that_was_lost_unseen_is_no_part_of_the_history():
+    story = (
+        Story().job("start", "a", pid=8, node="n2").job("end", "a", pid=8, node="n2", result="a1")
+    )
+    story.add("undone", since="1000003-0", till="1000006-0").run("a").final(a=1)
+    assert check(without_undone(story.history)[0]) == []
+    # one that begins after Redis was killed has no such excuse
+    story.job("start", "a", 2, pid=9, node="n2")
+    assert check(without_undone(story.history)[0]) != []
+
+
 def test_a_history_of_which_nothing_was_undone_stays_as_it_is():
     story = Story().run("a").final(a=1)
     assert without_undone(story.history) == (story.history, 0)

@@ -24,6 +24,7 @@ def without_undone(history: History) -> tuple[History, int]:
     lost = {id(record) for record in gone}
     lost |= {id(r) for r in history if r["what"] in EFFECTS and _attempt(r) in claims}
     lost |= {id(r) for r in history if _unheard(r, losses, there)}
+    lost |= _of_unseen_claims(history, losses)
     return [_hitting(record, claims) for record in history if id(record) not in lost], len(gone)
 
 
@@ -31,6 +32,22 @@ def undone(history: History) -> History:
     """The system's records of what was lost."""
     losses = [record for record in history if record["what"] == "undone"]
     return [record for record in history if any(_is_in(record, loss) for loss in losses)]
+
+
+def _of_unseen_claims(history: History, losses: History) -> set[int]:
+    """What a node ran by a claim that was lost before anybody read its event: no event tells of it.
+
+    It began before Redis was killed, and the node that ran it never claimed it otherwise.
+    """
+    made = {(*_attempt(r), r["node"]) for r in history if r["what"] == "claimed"}
+    ran = {
+        (*_attempt(r), r["pid"])
+        for r in history
+        if r["what"] == "start"
+        and (*_attempt(r), r["node"]) not in made
+        and any(_is_about(r, loss) for loss in losses)
+    }
+    return {id(r) for r in history if r["what"] in EFFECTS and (*_attempt(r), r.get("pid")) in ran}
 
 
 def _unheard(record: Record, losses: History, there: set[str]) -> bool:
