@@ -51,7 +51,7 @@ def submit(
     if found == execution:
         try:
             for chunk in chunks:
-                if store.extend(execution, *chunk) == "CLOSED":
+                if store.extend(execution, *chunk) in ("CLOSED", "RETRYING"):
                     break
         except redis.exceptions.RedisError as error:
             log.info("event=compile_left execution=%s error=%r", execution, str(error))

@@ -229,7 +229,7 @@ class Store:
         jobs: Iterable[NewJob],
         shared: Mapping[str, Field] | None = None,
     ) -> str:
-        """Adds one chunk of jobs; OK, DONE, AHEAD or CLOSED. `shared` are fields of all of them."""
+        """Adds one chunk of jobs; OK, DONE, AHEAD, RETRYING or CLOSED. `shared` are fields of all of them."""
         request = self._extend_request(execution, Chunk(stage, chunk, last, list(jobs)), shared)
         return as_text(run(self.client, request))
 

@@ -15,7 +15,8 @@ import redis
 
 from ...common.state.connection import is_of_the_server
 from ...common.state.store import Item, Store, Taken
-from .work import Engine, Overtaken
+from .verdicts import NotNow
+from .work import Engine
 
 log = logging.getLogger("penstock.orchestrator")
 
@@ -79,7 +80,7 @@ class Agenda:
             return
         try:
             self._engine.perform(item.text, lease.go_on)
-        except Overtaken:
+        except NotNow:
             lease.leave(item)
             return
         except Exception as error:

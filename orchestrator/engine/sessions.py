@@ -13,6 +13,7 @@ from ...common.jobs import split_job_id
 from ...common.state.chunks import STATIC
 from ...common.state.states import JOB_TERMINAL
 from ...common.state.store import Store
+from .verdicts import goes_on
 
 #: one whose job has not ended is left open for a further attempt for so long at a time, seconds
 LEFT_OPEN_S = 10.0
@@ -22,7 +23,7 @@ def close(store: Store, execution: str, go_on: Callable[[], None]) -> None:
     """Nothing is added any more, since the program that did is not heard of.
 
     That of a workflow stays open for a further attempt until the workflow's job has ended. If that
-    ended badly, what has not ended here is canceled.
+    ended badly, what has not ended here is canceled. Raises NotNow.
     """
     fields = store.execution(execution)
     if parent := fields.get("parent"):
@@ -41,6 +42,7 @@ def close(store: Store, execution: str, go_on: Callable[[], None]) -> None:
     while verdict in ("AHEAD", "DONE"):  # it is heard of again, just now
         number = int(store.execution(execution).get("chunks", 0))
         verdict = store.extend(execution, STATIC, number, True, [])
+    goes_on(verdict)
 
 
 def open_array(store: Store, execution: str, name: str) -> None:

@@ -28,6 +28,7 @@ from ...common.spec.placeholders import references, resolve
 from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
 from ...common.state.store import Store
 from . import compiler, sessions
+from .verdicts import NotNow, goes_on
 
 log = logging.getLogger("penstock.orchestrator")
 KeyT = TypeVar("KeyT")
@@ -40,10 +41,6 @@ NAMED_JOBS = 1000
 #: executions whose workflow is kept, and fan-outs whose expansion is: a large one is worked on often,
 #: and takes some 20 MiB at the limit of a specification
 KEPT = 4
-
-
-class Overtaken(Exception):
-    """Another orchestrator took the item meanwhile. It may have died since: the item must come up again."""
 
 
 class FanOut:
@@ -73,7 +70,7 @@ class Engine:
         """Does one item to its end, or as far as it can be done now.
 
         Calls `go_on` now and then, to show that it is still at it. Faults of the
-        user's end its job. Raises Overtaken.
+        user's end its job. Raises NotNow.
         """
         verb, execution, job = _parts(item)
         if verb == "expire":
@@ -112,7 +109,7 @@ class Engine:
         if not workflow.jobs:
             return sessions.close(self._store, execution, go_on)
         for chunk in static_chunks(execution, workflow):
-            if self._store.extend(execution, *chunk) == "CLOSED":
+            if not goes_on(self._store.extend(execution, *chunk)):
                 return
             go_on()
 
@@ -146,7 +143,7 @@ class Engine:
             stop = min(created + min(CHUNK, self._window), len(expansion))
             jobs = _children(expansion, created, stop)
             last = stop == len(expansion)
-            if self._store.extend(execution, job.id, chunk, last, jobs, shared) == "CLOSED":
+            if not goes_on(self._store.extend(execution, job.id, chunk, last, jobs, shared)):
                 return
             go_on()
             group = self._store.group(execution, job.id)
@@ -215,7 +212,7 @@ class Engine:
 
     def _settle(self, token: Token, outcome: str, result: str = "", error: str = "") -> None:
         if self._store.settle_control(token, outcome, result, error) == "STALE":
-            raise Overtaken
+            raise NotNow
 
     def _hand_over(
         self,

@@ -247,7 +247,7 @@ class Session:
             raise
         if verdict == "OK" or self._made_before(jobs):
             return
-        if verdict == "CLOSED":
+        if verdict in ("CLOSED", "RETRYING"):
             self._refused = ExecutionCanceled(
                 f"session {self.id} takes no more: it was canceled, or has ended", execution=self.id
             )

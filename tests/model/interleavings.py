@@ -371,6 +371,8 @@ class Cluster:
         last = (number + 1) * size >= len(shape)
         jobs = [as_new_job(shape, one) for one in specs]
         said = self.store.extend(X, STATIC, number, last, jobs)
+        if said == "RETRYING":
+            return ("left",)
         return ("done",) if last or said == "CLOSED" else ("chunk", number + 1)
 
     def _expand(self, one: Spec, at: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -395,6 +397,8 @@ class Cluster:
     def _next_chunk(
         one: Spec, said: str, created: int, chunk: int, settled: int
     ) -> tuple[Any, ...]:
+        if said == "RETRYING":
+            return ("left",)
         more = said in ("OK", "DONE") and created < one.size and created - settled < one.window
         return ("chunk", chunk) if more else ("done",)
 

@@ -140,28 +140,30 @@ class Play(Clients):
         """An item from beginning to end, and off the agenda unless it was posted anew."""
         verb, id, *rest = item.split()
         mark = self._mark(item)
+        verdict: str | None = None
         if verb == "compile":
             chunk = 0
-            while self.extend(id, STATIC, chunk) in ("OK", "DONE"):
+            while (verdict := self.extend(id, STATIC, chunk)) in ("OK", "DONE"):
                 chunk += 1
         elif verb == "expand":
-            self._expand(id, self._spec(id, rest[0]))
+            verdict = self._expand(id, self._spec(id, rest[0]))
         elif verb == "fanin":
             token = self.start_fan_in(id, rest[0])
             if token:
                 self.settle_fan_in(id, rest[0], token, "finished")
-        if self._mark(item) == mark:
+        if verdict != "RETRYING" and self._mark(item) == mark:
             key, _ = mark
             self.wire.ask(("ZREM", key, item))
             self.view["agenda"] = [one for one in self.view.get("agenda", []) if one != item]
             self.model.agenda.discard(item)
 
-    def _expand(self, id: str, one: Spec) -> None:
+    def _expand(self, id: str, one: Spec) -> str:
         verdict, created, chunk, settled = self.open_group(id, one.name)
         while verdict in ("OK", "DONE") and created < one.size and created - settled < one.window:
             verdict = self.extend(id, one.name, chunk)
             row = self.view[f"group {id}-{one.name}"]
             created, chunk, settled = int(row[1]), int(row[2]), int(row[3])
+        return str(verdict)
 
     def _mark(self, item: str) -> tuple[str, str]:
         for key in self.wire.ask(("KEYS", f"{keys.agenda('*')}"))[0]:

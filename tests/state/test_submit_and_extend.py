@@ -58,6 +58,23 @@ def test_nothing_is_added_to_an_ended_execution(cluster):
     assert cluster.statuses("a", "b") == ["canceled", ""]
 
 
+def test_nothing_is_added_while_a_retry_is_under_way(cluster):  # Q8
+    """It empties the gates: what came in between would wait there for ever."""
+    store, jobs = cluster.store, [new_job(f"j{n}") for n in range(250)]
+    store.submit(EXECUTION_ID, "d", "{}", FIELDS)
+    for number, start in enumerate((0, 100, 200)):
+        store.extend(EXECUTION_ID, STATIC, number, False, jobs[start : start + 100])
+    store.control(EXECUTION_ID, "cancel")
+    while store.drain_outbox():
+        pass
+    assert store.retry(EXECUTION_ID) == "RUNNING"
+    assert store.extend(EXECUTION_ID, STATIC, 3, True, [new_job("late")]) == "RETRYING"
+    while store.drain_outbox():
+        pass
+    assert store.extend(EXECUTION_ID, STATIC, 3, True, [new_job("late")]) == "OK"
+    assert cluster.statuses("j0", "j249", "late") == ["queued"] * 3
+
+
 def test_an_execution_without_jobs_succeeds(cluster):
     cluster.submit()
     assert cluster.status == "succeeded"

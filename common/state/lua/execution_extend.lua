@@ -6,6 +6,7 @@
 --       (`a b?`: b's outcome does not matter), the count of its own fields and these
 -- RETURNS OK | DONE (this chunk is there already) | AHEAD (an earlier one is missing)
 --       | CLOSED (the execution has ended or is gone)
+--       | RETRYING (a retry has yet to look at some of its jobs, and would take the new ones' places away)
 -- KEEPS  each chunk is applied at most once, in order; a job exists before any of
 --        its upstreams can tell it of their end, or sees that end here. In a session, whose
 --        upstreams were made before anybody knew of this job, they learn of it here.
@@ -17,6 +18,7 @@ local chunk_key = stage == ':static' and K.execution(x_id) or K.group(x_id, stag
 local expected = tonumber(redis.call('HGET', chunk_key, chunk_field) or 0)
 if number < expected then return 'DONE' end
 if number > expected then return 'AHEAD' end
+if redis.call('HGET', K.execution(x_id), 'retrying') then return 'RETRYING' end
 
 redis.call('HSET', chunk_key, chunk_field, number + 1)
 if x.status == 'pending' then
