@@ -27,7 +27,8 @@ def close(store: Store, execution: str, go_on: Callable[[], None]) -> None:
     """
     fields = store.execution(execution)
     if parent := fields.get("parent"):
-        status = store.jobs(*_one(parent), ("status",))[0]["status"]
+        parent_execution, name = split_job_id(parent)
+        status = store.jobs(parent_execution, [name], ("status",))[0]["status"]
         if status and status not in JOB_TERMINAL:
             store.renew_session(execution, fields["domain"], LEFT_OPEN_S)
             return
@@ -64,8 +65,3 @@ def _fail_half_made(store: Store, execution: str, name: str, group: Mapping[str,
         why = f"its program was gone after {created} of its jobs were made"
         error = {"type": ClientGone.__name__, "message": why, "traceback": ""}
         store.fail_control(execution, name, json.dumps(error))
-
-
-def _one(job: str) -> tuple[str, list[str]]:
-    execution, name = split_job_id(job)
-    return execution, [name]

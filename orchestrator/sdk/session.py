@@ -225,9 +225,13 @@ class Session:
         self._count[prepared.name] += 1
         return f"{prepared.name}-{number}"
 
-    def _new_job(self, name: str, upstreams: tuple[str, ...], fields: Fields) -> NewJob:
-        if upstreams:
-            ids = [job_id(self.id, upstream) for upstream in upstreams]
+    def _new_job(
+        self, name: str, upstreams: tuple[str, ...], fields: Fields, array: str = ""
+    ) -> NewJob:
+        """A job as the store takes it; to RQ's tools one of an array depends on that as well."""
+        before = (array, *upstreams) if array else upstreams
+        if before:
+            ids = [job_id(self.id, upstream) for upstream in before]
             fields["dependency_ids"] = json.dumps(ids)
         return NewJob(name, upstreams, fields)
 
@@ -321,10 +325,7 @@ class Session:
             "group": array,
             "meta": json.dumps({"source_job_id": array, "index": index}),
         }
-        job = self._new_job(child_name(array, index), upstreams, fields)
-        ids = [job_id(self.id, name) for name in (array, *upstreams)]
-        job.fields["dependency_ids"] = json.dumps(ids)
-        return job
+        return self._new_job(child_name(array, index), upstreams, fields, array)
 
     # -- what jobs ask for
 
