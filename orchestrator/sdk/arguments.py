@@ -35,6 +35,10 @@ def bound(
         found = _signature(function).bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{name}(): {error}") from None
+    except ValueError:
+        raise InputError(
+            f"{name} does not tell its arguments' names; wrap it in a function"
+        ) from None
     named: dict[str, Any] = {}
     for parameter in found.signature.parameters.values():
         if parameter.name not in found.arguments:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...common.context import current
 from ...common.errors import InputError
 
 #: folders of installed packages, which each node has by itself
@@ -64,7 +65,9 @@ def program_folder() -> Path:
 
 
 def program_name() -> str:
-    """What a session is shown as: the name of the program's file."""
+    """What a session is shown as: the job that opens it, or the name of the program's file."""
+    if here := current():
+        return here.job
     file = getattr(sys.modules["__main__"], "__file__", None)
     return Path(file).stem if file else "session"
 
