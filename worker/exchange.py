@@ -143,6 +143,8 @@ class Exchange:
 
     def pump(self) -> None:
         """Sends the next request, if none is under way. Call after anything happened."""
+        if self._line.free_for_beat and not self._line.free and self.incarnation:
+            self._send_beat()
         while self._line.free and self.incarnation and time.monotonic() >= self._quiet_till:
             for send in (
                 self._send_beat,

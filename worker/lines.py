@@ -30,6 +30,8 @@ CONNECT_S = 1.0
 #: A command without an answer for so long is sent again on a new connection.
 ANSWER_S = 3.0
 BACKOFF_S = (0.05, 1.0)
+#: What Redis refused is sent again after so long, from and to, in seconds.
+TURN_S = (0.1, 0.3)
 #: How often a line looks whether the one that it waits for stands again, in seconds.
 GATE_S = 0.2
 #: The inbox is waited on for so long at a time, in seconds.
@@ -192,7 +194,9 @@ class _Asked:
 class CommandLine(Line):
     """Commands and scripts, one in flight, sent again unchanged until they are answered.
 
-    So every script must be idempotent; ours are, by claim id.
+    So every script must be idempotent; ours are, by claim id. What Redis refuses for a reason
+    that may pass has done nothing, and waits for its turn again: a beat may go before it, since
+    a Redis without memory refuses what adds to it, but no beats, by which the others are judged.
     """
 
     def __init__(
@@ -202,11 +206,18 @@ class CommandLine(Line):
         super().__init__(loop, client, gate=lambda: True)
         self.sent_at = 0.0
         self._asked: _Asked | None = None
+        self._refused: _Asked | None = None
+        self._turn: Timer | None = None
         self._on_lost = lost
 
     @property
     def free(self) -> bool:
         """A command can be sent now."""
+        return self.free_for_beat and self._refused is None
+
+    @property
+    def free_for_beat(self) -> bool:
+        """A beat can be sent now: nothing is in flight, but Redis may have refused something."""
         return self._asked is None and self._connection is not None
 
     def call(self, done: Callable[[Any], None], *args: Any) -> None:
@@ -223,8 +234,8 @@ class CommandLine(Line):
         self._send()
 
     def up(self) -> None:
-        if self._asked is not None:
-            self._send()
+        self._send()
+        self._send_refused()
 
     def _lost(self, why: str) -> None:
         had_one = self._connection is not None
@@ -244,7 +255,7 @@ class CommandLine(Line):
                 return
             if word in PASSING:
                 log.warning("event=redis_refuses reason=%r", str(reply))
-                self._loop.call_in(random.uniform(0.1, 0.3), self._send_again(asked))
+                self._wait_for_turn(asked)
                 return
         self._asked = None
         asked.done(reply)
@@ -254,14 +265,25 @@ class CommandLine(Line):
             self.sent_at = time.monotonic()
             self.write(*self._asked.args, answer_s=ANSWER_S)
 
-    def _send_again(self, asked: _Asked) -> Callable[[], None]:
-        connection = self._connection
+    def _wait_for_turn(self, asked: _Asked) -> None:
+        self._asked = None
+        if self._refused is None:  # else it is a beat, and the next one comes by itself
+            self._refused = asked
+            self._come_back_in(random.uniform(*TURN_S))
 
-        def send() -> None:
-            if self._asked is asked and self._connection is connection:  # else a reconnect sent it
-                self._send()
+    def _come_back_in(self, seconds: float) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+        self._turn = self._loop.call_in(seconds, self._send_refused)
 
-        return send
+    def _send_refused(self) -> None:
+        if self._refused is None or self._connection is None:  # `up` comes back to it
+            return
+        if self._asked is not None:
+            self._come_back_in(TURN_S[0])
+            return
+        self._asked, self._refused = self._refused, None
+        self._send()
 
 
 class InboxLine(Line):

@@ -384,3 +384,24 @@ def test_a_redis_that_hangs_does_not_hold_up_a_stop(
         finally:
             server.resume()
         until(lambda: node.registered() == "", "what it said last is heard")
+
+
+def heard_at(site: Site, node: Worker) -> float:
+    """When Redis last heard of a node, epoch seconds."""
+    return (site.client.zscore(keys.nodes(), node.name) or 0.0) / 1000
+
+
+def test_a_node_beats_while_redis_has_no_room_for_what_it_settles(site: Site) -> None:  # Q5, Q6
+    with site.worker("--concurrency", "1") as node:
+        mark, end = site.mark("began"), site.mark("end")
+        run = site.submit(job("a", "m:hold", {"mark": mark, "until": end}))
+        began(mark)
+        site.client.config_set("maxmemory", 1024)
+        Path(end).touch()
+        until(lambda: "event=redis_refuses" in node.log.read_text(), "its settlement is refused")
+        refused_at = site.client.time()[0]
+        until(lambda: heard_at(site, node) > refused_at + 2, "it is heard twice after that")
+        assert run.status("a") == "started"
+        site.client.config_set("maxmemory", 0)
+        assert run.result("a") == "held"
+        assert run.job("a")["attempt"] == "1"

@@ -25,6 +25,7 @@ local function is_news(claim)
   return (N.turn(incarnation, claim) or 0) > answered
 end
 
+-- First what a Redis over its maxmemory allows, so that it allows the rest: nodes beat then.
 redis.call('PEXPIRE', K.node(id), 2 * n.timeout_ms)
 N.heard(id)
 local used, dropped = {}, {}
