@@ -14,7 +14,7 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
 	fi
 
-.PHONY: help demo test prove chaos chaos-short model model-short bench bench-growth bench-instructions bench-faults check redis
+.PHONY: help demo test prove chaos chaos-short model model-short bench bench-growth bench-instructions bench-faults bench-sdk check redis
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -57,6 +57,10 @@ bench-faults: $(TOOLS) redis ## the same faults on RQ, Celery and Dramatiq (ONLY
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.faults $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(AT_ONCE),--at-once $(AT_ONCE)) $(if $(KEEP),--keep $(KEEP))
 
+bench-sdk: $(TOOLS) redis ## slurm-sdk's own examples on Slurm and on Penstock (needs slurm-wlm; ROUNDS=5)
+	@command -v slurmctld >/dev/null || { $(call apt,slurm-wlm); }
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.sdk $(if $(ROUNDS),--rounds $(ROUNDS))
+
 check: $(TOOLS) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -84,11 +88,13 @@ $(INSTALLED): pyproject.toml
 	@$(BIN)/pip install --quiet -e '.[examples]'
 	@touch $@
 
-# What only tests and checks need. mypy does not follow an editable install whose
+# What only tests and checks need. Of slurm-sdk a test reads the published examples, and it is not run
+# there: so it goes without what it needs. mypy does not follow an editable install whose
 # root is the package, so it gets a folder that holds it by name.
 $(TOOLS): $(INSTALLED)
 	@echo "installing the tools of tests and checks ..."
 	@$(BIN)/pip install --quiet -e '.[examples,test,check]'
+	@$(BIN)/pip install --quiet --no-deps slurm-sdk==0.4.6
 	@mkdir -p .venv/types && ln -sfn ../.. .venv/types/penstock
 	@touch $@
 

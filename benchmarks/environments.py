@@ -27,6 +27,7 @@ REQUIREMENTS = {
     "dask": ["distributed==2026.8.0"],
     "ray": ["ray==2.60.0"],
     "dbos": ["dbos==3.4.0"],
+    "slurm-sdk": ["slurm-sdk==0.4.6"],
     "prefect": ["prefect==3.8.8", "fastapi<0.150"],
 }
 _LIST = "import json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in %r}))"

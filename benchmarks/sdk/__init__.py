@@ -1,0 +1,1 @@
+"""slurm-sdk's own examples, on slurm-sdk and on Penstock."""
