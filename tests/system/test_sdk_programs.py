@@ -16,6 +16,8 @@ from penstock.common.jobs import companion_id
 from penstock.common.state.chunks import STATIC, NewJob
 from support.processes import until
 
+ROOT = Path(__file__).parents[2]
+
 
 def program(machines, name, text):
     """A Python program of a user's, beside the tasks."""
@@ -87,18 +89,26 @@ def test_a_program_runs_on_this_machine_without_an_address(machines, tmp_path): 
     assert (done.stdout, done.returncode) == ("True 49\n[0, 1, 4, 9, 16]\n", 0), done.stderr
 
 
-def test_the_program_of_the_documentation_runs(machines):  # A5
+def test_the_programs_of_the_documentation_print_what_they_say(machines):  # A5
+    machines.orchestrator()
     machines.worker("n")
-    text = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
-    (shards,) = re.findall(r"```python\n# shards.py\n(.*?)```", text, re.DOTALL)
-    command = program(machines, "shards.py", shards)
-    done = subprocess.run(command, env=machines.environment, check=True, capture_output=True)
-    assert done.stdout == b"3600\n"
+    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/sdk.md")]
+    named = re.compile(r"```python\n# (\w+\.py)[^\n]*\n(.*?)```", re.DOTALL)
+    programs = [found for page in pages for found in named.findall(page)]
+    assert len(programs) == pages[1].count("```python") + 2  # a sketch and a program of the README
+    for name, text in programs:
+        (machines.code / name).write_text(text)
+        if printed := re.findall(r"^ +print\(.*?\)  # (\S.*)$", text, re.MULTILINE):
+            done = subprocess.run(
+                [sys.executable, name], cwd=machines.code, env=machines.environment,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert (name, done.stdout.splitlines(), done.stderr) == (name, printed, "")
 
 
 def test_the_patterns_give_what_their_page_says(machines):  # S4 F9
     machines.worker("n")
-    folder = Path(__file__).parents[2] / "examples" / "patterns"
+    folder = ROOT / "examples" / "patterns"
     command = [sys.executable, str(folder / "patterns.py"), "--redis-url", machines.url]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == [
