@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 R = TypeVar("R")
-FINISHED = "finished"
+FINISHED, CANCELED = "finished", "canceled"
 
 
 class Job(Future[R]):
@@ -187,8 +187,8 @@ def error_of(name: str, status: str, text: bytes) -> JobFailed | JobCanceled | I
     said = json.loads(text) if text else {}
     if status not in JOB_TERMINAL:
         return InputError(f"job {name} has not ended: it is {status or 'unknown'}")
-    if status == "canceled":
-        why = said.get("message") or "it was canceled, or a job that it waited for did not succeed"
+    if status == CANCELED:
+        why = said.get("message") or "it was canceled"
         return JobCanceled(f"job {name} did not run: {why}", job=name)
     kind, message = said.get("type", status), said.get("message", "")
     error = JobFailed(f"job {name} {status}: {kind}: {message}", job=name, type=kind)

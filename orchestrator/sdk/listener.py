@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: without a message from Redis, jobs are looked at this often, seconds
 _LOOK_S = 5.0
+#: and whether they wait for what no node has, first and then, seconds
+_FIRST_UNMET_S, _UNMET_S = 1.0, 5.0
 #: a lost Redis is tried again this often, and given up after, seconds
 _AGAIN_S, _LOST_S = 0.2, 30.0
 #: jobs are looked at again no sooner than after this many seconds, and this many times what the last
@@ -33,8 +35,8 @@ Outcomes = Callable[[Sequence[str]], list[tuple[str, bytes]]]
 class Listener:
     """Settles the jobs that are watched when they end.
 
-    `outcomes` reads how jobs stand, by name; `renew` is called every `renew_s` seconds while the
-    session is open. Of a Redis that is lost for 30 s the jobs raise RedisUnavailable.
+    `outcomes` reads how jobs stand, by name; `look_around` is called now and then,
+    `renew` every `renew_s` seconds while the session is open. Of a Redis that is lost for 30 s the jobs raise RedisUnavailable.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Listener:
         changes: Changes,
         execution: str,
         outcomes: Outcomes,
+        look_around: Callable[[], None],
         renew: Callable[[], None],
         renew_s: float,
     ):
         self._changes = changes
         self._execution = execution
         self._outcomes = outcomes
+        self._look_around = look_around
         self._renew, self._renew_s = renew, renew_s
         self._renewed = time.monotonic()
         self._watched: dict[str, list[Job[Any]]] = {}
@@ -141,9 +145,13 @@ class Listener:
 
     def _hear(self, changes: Subscription) -> None:
         """Until the session is closed and nothing is watched any more."""
+        unmet_at = time.monotonic() + _FIRST_UNMET_S
         while True:
             began = time.monotonic()
             self.look()
+            if began >= unmet_at:
+                unmet_at = began + _UNMET_S
+                self._look_around()
             pause_s = max(_PAUSE_S, _SHARE * (time.monotonic() - began))
             if self._open and began - self._renewed > self._renew_s:
                 self._renewed = began
@@ -152,7 +160,7 @@ class Listener:
                 if self._stopped or not (self._open or self._watched):
                     self._thread = None
                     return
-            if changes.soon(min(_LOOK_S, self._renew_s)):
+            if changes.soon(min(_LOOK_S, self._renew_s, max(0.0, unmet_at - began))):
                 time.sleep(pause_s)
 
     def _give_up(self, error: Exception) -> None:

@@ -27,10 +27,12 @@ def work_of(name: str, run: str, options: dict[str, Any]) -> Template:
     Raises InputError that names the task, for an option that there is not and for all wrong values.
     """
     resources: dict[str, Any] = {}
+    written: dict[str, str] = {}
     retries = {} if TEMPLATE.given("retry", options) else {"retry": 0}
     work: dict[str, Any] = {"run": run, "resources": resources, **retries}
     for option, value in options.items():
         field = TEMPLATE.name_of(_SETTINGS.get(option, option))
+        written |= {field: option, RESOURCES.name_of(option): option}
         if RESOURCES.name_of(option) in RESOURCES.fields:
             resources[option] = value
         elif option in _NAMES:
@@ -45,7 +47,8 @@ def work_of(name: str, run: str, options: dict[str, Any]) -> Template:
         return Template.model_validate(work)
     except ValidationError as error:
         faults = [
-            f"@task of {name}: {_place(path)}: {text}" for path, text in problems_of(error, ())
+            f"@task of {name}: {_place(path, written)}: {text}"
+            for path, text in problems_of(error, ())
         ]
         raise InputError("\n".join(faults)) from None
 
@@ -55,5 +58,6 @@ def _known() -> list[str]:
     return [*_SETTINGS, *RESOURCES.known(), *settings, *_NAMES]
 
 
-def _place(path: Path) -> str:
-    return ".".join(str(step) for step in path if step != "resources")
+def _place(path: Path, written: dict[str, str]) -> str:
+    """Where in the options a fault is, under the names that they were given."""
+    return ".".join(written.get(str(step), str(step)) for step in path if step != "resources")

@@ -36,10 +36,11 @@ from ..service import Service
 from ..submitting import execution_fields
 from .arguments import Travelling, Upstream, bound, item_arguments
 from .code import found_by, located, program_folder, program_name
-from .jobs import Job, JobArray, child_name
+from .jobs import CANCELED, Job, JobArray, child_name
 from .listener import Listener
 from .options import work_of
 from .tasks import Task
+from .unmet import Unmet
 from .workflows import Workflow
 
 R = TypeVar("R")
@@ -92,8 +93,14 @@ class Session:
         self._refused: PenstockError | None = None
         #: One whose program is not heard of for so long is closed by an orchestrator, seconds.
         self._hold_s = min(service.settings.session_hold_s, LEFT_OPEN_S if parent else math.inf)
+        self._unmet = Unmet(self._store)
         self._listener = Listener(
-            service.changes, self.id, self.outcomes, self._renew, renew_s=self._hold_s / 4
+            service.changes,
+            self.id,
+            self.outcomes,
+            self._unmet.look,
+            self._renew,
+            renew_s=self._hold_s / 4,
         )
 
     @property
@@ -183,6 +190,7 @@ class Session:
             settings = setting_fields(work)
             if work.name_pattern:
                 settings["description"] = work.name_pattern
+            self._unmet.add(task.function.__name__, settings, task.options)
             name = re.sub(r"[^A-Za-z0-9_]", "_", task.function.__name__)[:_LONGEST]
             self._prepared[key] = Prepared(name, run, folder, settings)
         return self._prepared[key]
@@ -338,6 +346,12 @@ class Session:
         found: list[tuple[str, bytes]] = []
         for start in range(0, len(names), _PAGE):
             found += self._store.outcomes(self.id, names[start : start + _PAGE])
+        canceled = [
+            at for at, (status, text) in enumerate(found) if status == CANCELED and not text
+        ]
+        rows = self._store.jobs(self.id, [names[at] for at in canceled], ("reason",))
+        for at, row in zip(canceled, rows, strict=True):
+            found[at] = CANCELED, json.dumps({"message": row["reason"]}).encode()
         return found
 
     def log(self, name: str) -> str:

@@ -134,12 +134,26 @@ def test_failures_come_with_the_traceback_of_the_worker(cluster, tasks):  # S2
         assert raised.value.about == {"job": "fails-0", "type": "ValueError"}
         with pytest.raises(JobFailed, match=r"fails-1\[0\] failed: ValueError: a"):
             array.get_results(30)
-        for one in (behind, late):
+        for one, upstream in ((behind, "fails-0"), (late, "fails-1")):
             assert not one.wait(30)
-            with pytest.raises(JobCanceled, match="that it waited for did not succeed"):
+            with pytest.raises(JobCanceled, match=f"upstream {upstream} did not succeed"):
                 one.get_result()
         assert not job.cancel()
     assert cluster.execution(job.session.id).wait(10) == "failed"
+
+
+def test_a_program_is_told_that_its_jobs_wait_for_what_no_node_has(cluster, tasks, caplog):  # Q3
+    wide = tasks.double.with_options(capabilities=["gpu"], mem="256G")
+    with cluster:
+        waits, runs = wide.map([1, 2]), tasks.double(1)
+        assert runs.get_result(30) == 2
+        until(lambda: caplog.messages, what="it is told")
+        cluster.execution(runs.session.id).cancel()
+        with pytest.raises(JobCanceled):
+            waits[0].get_result(30)
+    assert [text.partition(":")[0] for text in caplog.messages] == [
+        "double() asks for capabilities=['gpu'], mem='256G', which no live node offers"
+    ]
 
 
 def test_a_task_is_run_again_only_where_it_says_so(cluster, tasks):  # S1 W6
@@ -218,7 +232,7 @@ def test_nothing_is_submitted_of_what_cannot_travel(cluster, tasks):  # S2 W13
         (penstock.task(lambda: 1), InputError, "a lambda has no name"),
         (penstock.task(Model().go), InputError, "go is a method of an object"),
         (penstock.workflow(tasks.plain), InputError, "the name plain of sdk_tasks is not this"),
-        (lambda: tasks.double.with_options(mem="2X")(1), InputError, "@task of double: ram"),
+        (lambda: tasks.double.with_options(mem="2X")(1), InputError, "@task of double: mem"),
         (
             lambda: tasks.double.with_options(memm=1)(1),
             InputError,
