@@ -65,6 +65,7 @@ check: $(TOOLS) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@MYPYPATH=.venv/types $(BIN)/mypy
+	@MYPYPATH=.venv/types $(BIN)/mypy tests/typed/programs.py
 	@$(BIN)/lint-imports
 
 redis:
