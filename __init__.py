@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .common import context, errors
     from .common.handlers import handler, register_handler
+    from .orchestrator.sdk.asynchronous import AsyncCluster, AsyncExecution
     from .orchestrator.sdk.cluster import Cluster, Execution
     from .orchestrator.sdk.executor import PenstockExecutor
     from .orchestrator.sdk.jobs import Job, JobArray
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .orchestrator.sdk.workflows import Workflow, workflow
 
 __all__ = [
+    "AsyncCluster",
+    "AsyncExecution",
     "Cluster",
     "Execution",
     "Job",
@@ -37,6 +40,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncCluster": ".orchestrator.sdk.asynchronous",
+    "AsyncExecution": ".orchestrator.sdk.asynchronous",
     "Cluster": ".orchestrator.sdk.cluster",
     "Execution": ".orchestrator.sdk.cluster",
     "Job": ".orchestrator.sdk.jobs",

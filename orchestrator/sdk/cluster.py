@@ -6,9 +6,8 @@ import argparse
 import os
 import weakref
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,8 +28,8 @@ from .session import Session
 from .tasks import in_session
 
 #: the blocks that this thread (or task of asyncio) is in, the innermost last
-_entered: ContextVar[tuple[tuple[Cluster, ExitStack], ...]] = ContextVar(
-    "penstock_with", default=()
+_entered: ContextVar[tuple[tuple[Cluster, Session, AbstractContextManager[None]], ...]] = (
+    ContextVar("penstock_with", default=())
 )
 
 
@@ -88,12 +87,16 @@ class Cluster:
         self._sessions.add(session)
         return session
 
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether it ends with the program."""
+        return self._machine is not None
+
     def __enter__(self) -> Self:
         session = self.session()
-        with ExitStack() as stack:
-            stack.push(partial(self._end, session))
-            stack.enter_context(in_session(session))
-            _entered.set((*_entered.get(), (self, stack.pop_all())))
+        inside = in_session(session)
+        inside.__enter__()
+        _entered.set((*_entered.get(), (self, session, inside)))
         return self
 
     def __exit__(
@@ -102,12 +105,19 @@ class Cluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        entered = _entered.get()
-        at = max(n for n, (cluster, _) in enumerate(entered) if cluster is self)
-        _entered.set((*entered[:at], *entered[at + 1 :]))
-        entered[at][1].__exit__(kind, error, trace)
+        self.end(self.leave(), error)
 
-    def _end(self, session: Session, kind: object, error: object, trace: object) -> None:
+    def leave(self) -> Session:
+        """Tasks are no longer submitted to the innermost block of this cluster; the block's session."""
+        entered = _entered.get()
+        at = max(n for n, (cluster, _, _) in enumerate(entered) if cluster is self)
+        _entered.set((*entered[:at], *entered[at + 1 :]))
+        _, session, inside = entered[at]
+        inside.__exit__(None, None, None)
+        return session
+
+    def end(self, session: Session, error: BaseException | None) -> None:
+        """Ends a block that was left, by an error or without."""
         session.close()
         if self._machine:
             try:

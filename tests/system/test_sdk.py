@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
-import sys
 import threading
 from concurrent.futures import as_completed
 
@@ -22,33 +20,12 @@ from penstock.common.errors import (
 )
 from penstock.common.state import keys
 from penstock.common.state.chunks import STATIC
-from support.processes import Machines, until
+from support.processes import until
 
 
 @pytest.fixture(scope="module")
-def machines(redis7, tmp_path_factory):
-    """One cluster for all of them."""
-    redis7.client.flushall()
-    made = Machines(redis7.url, tmp_path_factory.mktemp("sdk"))
-    made.worker("n", concurrency=2)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def tasks(machines):
-    """The module of tasks, in the folder that the workers import it from."""
-    sys.path.insert(0, str(machines.code))
-    yield importlib.import_module("sdk_tasks")
-    sys.path.remove(str(machines.code))
-    sys.modules.pop("sdk_tasks")
-
-
-@pytest.fixture(scope="module")
-def cluster(machines):
-    cluster = penstock.Cluster(machines.url)
+def cluster(sdk_machines):
+    cluster = penstock.Cluster(sdk_machines.url)
     yield cluster
     cluster.close()
 
@@ -111,13 +88,13 @@ def test_jobs_wait_for_what_they_come_after(cluster, tasks, tmp_path):  # S2
         assert (one.get_result(30), many.get_results(30)) == (2, [2, 4])
 
 
-def test_no_more_of_an_array_run_at_once_than_it_says(machines, cluster, tasks):  # F4
+def test_no_more_of_an_array_run_at_once_than_it_says(sdk_machines, cluster, tasks):  # F4
     with cluster:
         array = tasks.sleep.map([0.01] * 40, max_concurrent=1)
         assert array.wait(60)
     running = most = 0
     execution = array.session.id.encode()
-    for _, event in machines.client.xrange(keys.events()):
+    for _, event in sdk_machines.client.xrange(keys.events()):
         if event.get(b"execution") == execution and event.get(b"job", b"").startswith(b"sleep-0_"):
             running += {b"job_started": 1, b"job_finished": -1}.get(event[b"event"], 0)
             most = max(most, running)
@@ -248,11 +225,11 @@ def test_nothing_is_submitted_of_what_cannot_travel(cluster, tasks):  # S2 W13
     assert list(cluster.service.execution(job.session.id)["jobs"]) == ["double-0"]
 
 
-def test_a_canceled_session_takes_no_more(machines, cluster, tasks):  # W7
+def test_a_canceled_session_takes_no_more(sdk_machines, cluster, tasks):  # W7
     with cluster:
         job = tasks.sleep(30)
         until(lambda: job.status == "started")
-        assert machines.run("cancel", job.session.id).returncode == 0
+        assert sdk_machines.run("cancel", job.session.id).returncode == 0
         with pytest.raises(JobCanceled):
             job.get_result(30)
         with pytest.raises(ExecutionCanceled, match="takes no more"):
