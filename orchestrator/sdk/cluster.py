@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import weakref
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,7 @@ from ...common.state.scripts import Limits
 from ...common.state.store import Store
 from ..service import Service
 from .machine import Machine
+from .notebook import shown
 from .session import Session
 from .tasks import in_session
 
@@ -213,13 +215,19 @@ class Execution:
 
         Inside a job, the job's slot and cpus serve other jobs meanwhile. Raises WaitTimeout.
         """
-        with waiting():
+        with self._waited_for():
             return self._cluster.service.wait_status(self.id, timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Waits, and returns the execution's result. Raises ExecutionFailed, ExecutionCanceled."""
-        with waiting():
+        with self._waited_for():
             return self._cluster.service.wait_result(self.id, timeout)
+
+    @contextmanager
+    def _waited_for(self) -> Iterator[None]:
+        fields = partial(self._cluster.service.store.execution, self.id)
+        with waiting(), shown(self.id, fields):
+            yield
 
     def cancel(self) -> str:
         """Cancels it; returns the status."""

@@ -10,7 +10,6 @@ from concurrent.futures import Future, TimeoutError, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from ...common.context import waiting
 from ...common.errors import InputError, JobCanceled, JobFailed, WaitTimeout
 from ...common.state.states import JOB_TERMINAL
 
@@ -46,8 +45,8 @@ class Job(Future[R]):
             return (yield from asyncio.wrap_future(self).__await__())
 
     def _waited(self) -> AbstractContextManager[None]:
-        """In a job that waits for this one, its slot and cpus serve others meanwhile."""
-        return nullcontext() if self.done() else waiting()
+        """How it is waited for."""
+        return nullcontext() if self.done() else self.session.waited_for()
 
     def result(self, timeout: float | None = None) -> R:
         """As that of a Future: TimeoutError after `timeout` seconds, else as `get_result`."""

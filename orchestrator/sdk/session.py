@@ -8,9 +8,10 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ from .arguments import Travelling, Upstream, bound, item_arguments
 from .code import found_by, located, program_folder, program_name
 from .jobs import CANCELED, Job, JobArray, child_name
 from .listener import Listener
+from .notebook import shown
 from .options import work_of
 from .tasks import Task
 from .unmet import Unmet
@@ -88,7 +90,7 @@ class Session:
         self._prepared: dict[tuple[Any, str], Prepared] = {}
         self._found: list[Prepared] = []
         self._count: Counter[str] = Counter()
-        self._chunks = 0
+        self._chunks = self._arrays = 0
         self._lock = threading.Lock()
         self._refused: PenstockError | None = None
         #: One whose program is not heard of for so long is closed by an orchestrator, seconds.
@@ -144,6 +146,7 @@ class Session:
             array = self._next_name(prepared)
             fields: Fields = {"kind": "fan-out", "run": ARRAY, "data": rq_data(ARRAY, "{}")}
             self._add(NewJob(array, (), fields))
+            self._arrays += 1
             self._fill(array, max_concurrent or 0, prepared, calls)
         upstreams = dict.fromkeys(name for _, names in calls for name in names)
         return JobArray(self, array, len(calls), list(upstreams))
@@ -358,12 +361,20 @@ class Session:
         """What a job has printed."""
         return self._service.log(self.id, name)
 
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Jobs are waited for in this block: in a job, its slot and cpus serve others meanwhile; in a
+        notebook it is shown how they stand."""
+        fields = partial(self._store.execution, self.id)
+        with waiting(), shown(self.id, fields, self._arrays):
+            yield
+
     # -- the end
 
     def wait(self) -> None:
         """Waits until all jobs of a closed session have ended, and are settled here."""
         if self.opened:
-            with waiting():
+            with self.waited_for():
                 self._service.wait_status(self.id)
             self._listener.look()
 
