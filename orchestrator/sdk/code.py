@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import sysconfig
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,7 @@ from ...common.errors import InputError
 
 #: folders of installed packages, which each node has by itself
 INSTALLED = frozenset({"site-packages", "dist-packages"})
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _STANDARD = Path(sysconfig.get_paths()["stdlib"])
 
 
@@ -89,7 +92,27 @@ def _of_program(name: str) -> tuple[str, Path]:
             f"{name} is in {path.name}, a name that Python cannot import; rename the file to letters, "
             "digits and _"
         )
+    if name.partition(".")[0] in _only_when_run(path):
+        raise InputError(
+            f"{name} is defined under `if __name__ == ...` of {path.name}, which workers import and do not "
+            "run; move it above that"
+        )
     return path.stem, path.parent
+
+
+@lru_cache(maxsize=8)
+def _only_when_run(path: Path) -> frozenset[str]:
+    """What a program defines only when it is run, not when it is imported."""
+    when_run: set[str] = set()
+    always: set[str] = set()
+    for statement in ast.parse(path.read_bytes()).body:
+        guarded = isinstance(statement, ast.If) and any(
+            isinstance(part, ast.Name) and part.id == "__name__"
+            for part in ast.walk(statement.test)
+        )
+        defined = (one for one in ast.walk(statement) if isinstance(one, _DEFINITIONS))
+        (when_run if guarded else always).update(one.name for one in defined)
+    return frozenset(when_run - always)
 
 
 def _folder(module: str) -> Path | None:

@@ -138,6 +138,25 @@ def test_a_program_that_submits_when_it_is_imported_is_told_how_not_to(machines)
     assert 'put that under `if __name__ == "__main__":`' in done.stderr
 
 
+def test_a_function_that_is_there_only_when_its_program_runs_is_refused(machines):  # W13
+    command = program(machines, "guarded.py", """
+        from penstock import Cluster, task
+
+        if __name__ == "__main__":
+            @task
+            def one():
+                return 1
+
+            with Cluster():
+                one()
+        """)  # fmt: skip
+    done = subprocess.run(
+        command, env=machines.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "one is defined under `if __name__ == ...` of guarded.py" in done.stderr
+
+
 def test_the_command_line_shows_a_session_and_runs_again_what_failed_of_it(machines):  # A2
     machines.worker("n")
     command = program(machines, "fails.py", """
