@@ -37,7 +37,7 @@ def test_every_built_in_type_is_documented():
 
 def test_links_lead_somewhere():
     root = DOCS.parent
-    for page in [root / "README.md", *DOCS.rglob("*.md"), *root.glob("examples/*/*.md")]:
+    for page in [root / "README.md", *DOCS.rglob("*.md"), *root.glob("examples/**/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
