@@ -249,8 +249,8 @@ class Daemon(RqWorker):
             self._pool.stop(doomed, None)
         if beaten.drain and not self._exchange.advances.draining:
             self._stop(math.inf)
-        paused, self._paused = self._paused, set()
-        if paused:
+        if self._paused and not self._exchange.held_up:
+            paused, self._paused = self._paused, set()
             held_of = self._exchange.held.values()
             self._pool.hand_back({one for one in held_of if one.work.execution in paused})
 

@@ -74,6 +74,11 @@ class Exchange:
         return not (self.advances.waiting or self._back or self.held) and self._line.free
 
     @property
+    def held_up(self) -> bool:
+        """Redis refuses something for now: what was claimed with it may not be known yet."""
+        return self._line.free_for_beat and not self._line.free
+
+    @property
     def urgent(self) -> bool:
         """Something besides settling and claiming is due."""
         return bool(self._beat_state or self._waits or self._back or self._unfilled)
@@ -143,7 +148,7 @@ class Exchange:
 
     def pump(self) -> None:
         """Sends the next request, if none is under way. Call after anything happened."""
-        if self._line.free_for_beat and not self._line.free and self.incarnation:
+        if self.held_up and self.incarnation:
             self._send_beat()
         while self._line.free and self.incarnation and time.monotonic() >= self._quiet_till:
             for send in (
@@ -167,7 +172,8 @@ class Exchange:
         tokens = list(self.held)
         answered = self.advances.answered
         request = self._store.beat_request(self.node, self.incarnation, tokens, state, answered)
-        self.run(request, lambda reply: self._beaten(parse_beat(tokens, reply)))
+        # Not made again when it is refused: the next one comes by itself, and knows more.
+        self.run(request, lambda reply: self._beaten(parse_beat(tokens, reply)), again=False)
         return True
 
     def _beaten(self, beaten: Beaten) -> None:
@@ -278,6 +284,7 @@ class Exchange:
         request: Request,
         done: Callable[[Any], None],
         refused: Callable[[str], None] | None = None,
+        again: bool = True,
     ) -> None:
         """Sends a request; what comes back after this incarnation's end is not heard."""
         incarnation = self.incarnation
@@ -291,4 +298,4 @@ class Exchange:
             elif incarnation == self.incarnation:
                 done(reply)
 
-        self._line.run(answered, request)
+        self._line.run(answered, request, again)

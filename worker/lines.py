@@ -189,14 +189,15 @@ class _Asked:
     args: tuple[Any, ...]
     done: Callable[[Any], None]
     request: Request | None = None
+    again: bool = True
 
 
 class CommandLine(Line):
     """Commands and scripts, one in flight, sent again unchanged until they are answered.
 
     So every script must be idempotent; ours are, by claim id. What Redis refuses for a reason
-    that may pass has done nothing, and waits for its turn again: a beat may go before it, since
-    a Redis without memory refuses what adds to it, but no beats, by which the others are judged.
+    that may pass waits for its turn again: a beat may go before it, since a Redis without memory
+    refuses what adds to it, but no beats, by which the others are judged.
     """
 
     def __init__(
@@ -224,9 +225,12 @@ class CommandLine(Line):
         """Sends a plain command; `done(reply)` gets a ResponseError as a value."""
         self._ask(_Asked(args, done))
 
-    def run(self, done: Callable[[Any], None], request: Request) -> None:
-        """Runs a script by its digest, or by its text where the server does not know it."""
-        self._ask(_Asked(request.evalsha(), done, request))
+    def run(self, done: Callable[[Any], None], request: Request, again: bool = True) -> None:
+        """Runs a script by its digest, or by its text where the server does not know it.
+
+        One that is not to be made `again` is dropped when Redis refuses it for now.
+        """
+        self._ask(_Asked(request.evalsha(), done, request, again))
 
     def _ask(self, asked: _Asked) -> None:
         assert self._asked is None
@@ -255,7 +259,10 @@ class CommandLine(Line):
                 return
             if word in PASSING:
                 log.warning("event=redis_refuses reason=%r", str(reply))
-                self._wait_for_turn(asked)
+                self._asked = None
+                if asked.again:
+                    self._refused = asked
+                    self._come_back_in(random.uniform(*TURN_S))
                 return
         self._asked = None
         asked.done(reply)
@@ -264,12 +271,6 @@ class CommandLine(Line):
         if self._asked is not None and self._connection is not None:
             self.sent_at = time.monotonic()
             self.write(*self._asked.args, answer_s=ANSWER_S)
-
-    def _wait_for_turn(self, asked: _Asked) -> None:
-        self._asked = None
-        if self._refused is None:  # else it is a beat, and the next one comes by itself
-            self._refused = asked
-            self._come_back_in(random.uniform(*TURN_S))
 
     def _come_back_in(self, seconds: float) -> None:
         if self._turn is not None:

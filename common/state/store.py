@@ -391,10 +391,6 @@ class Store:
                     out.append(dict(zip(fields, (as_text(v or b"") for v in values), strict=True)))
         return out
 
-    def unmet(self) -> list[str]:
-        """`<class>|<needs>` of the jobs that wait because no live node could run them."""
-        return [as_text(one) for one in self.client.smembers(keys.unmet())]
-
     def histories(self, ids: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Of each job id the last 20 attempts that did not end well, the oldest first."""
         with self.client.pipeline(transaction=False) as pipe:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -12,10 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ...common.errors import WaitTimeout
 from ...common.state.lock import Held
 from .cluster import Cluster, Execution
 
 T = TypeVar("T")
+#: an execution is waited for so long at a time, seconds
+_SLICE_S = 1.0
 
 
 def in_thread(
@@ -68,13 +73,18 @@ class AsyncCluster:
     def __init__(self, url: str | None = None):
         self._url = url
         self._cluster: Cluster | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Future[Cluster] | None = None
 
     async def _connected(self) -> Cluster:
-        async with self._connecting:
-            if self._cluster is None:
-                self._cluster = await in_thread(partial(Cluster, self._url))
-            return self._cluster
+        if self._cluster is None:
+            if self._connecting is None:
+                self._connecting = in_thread(partial(Cluster, self._url))
+            try:
+                self._cluster = await asyncio.shield(self._connecting)
+            finally:
+                if self._connecting and self._connecting.done():
+                    self._connecting = None
+        return self._cluster
 
     async def __aenter__(self) -> Self:
         (await self._connected()).__enter__()
@@ -104,12 +114,13 @@ class AsyncCluster:
     ) -> AsyncExecution:
         """Submits a workflow file, or a mapping of the same form."""
         cluster = await self._connected()
-        return AsyncExecution(await in_thread(partial(cluster.submit, workflow, params, key=key)))
+        execution = await in_thread(partial(cluster.submit, workflow, params, key=key))
+        return AsyncExecution(cluster, execution)
 
     async def execution(self, id_: str) -> AsyncExecution:
         """An execution that was submitted earlier."""
         cluster = await self._connected()
-        return AsyncExecution(await in_thread(partial(cluster.execution, id_)))
+        return AsyncExecution(cluster, await in_thread(partial(cluster.execution, id_)))
 
     @asynccontextmanager
     async def lock(
@@ -118,7 +129,13 @@ class AsyncCluster:
         """Holds a lock for a block: `async with cluster.lock("quota") as held: ... held.fence`."""
         holds = (await self._connected()).lock(name, ttl_s, wait_s)
         give_back = partial(holds.__exit__, None, None, None)
-        held = await in_thread(holds.__enter__, give_back)
+        entering = in_thread(holds.__enter__, give_back)
+        try:
+            held = await entering
+        except asyncio.CancelledError:
+            if not entering.cancelled() and entering.exception() is None:  # both came at once
+                _start(give_back)
+            raise
         try:
             yield held
         except BaseException as error:
@@ -135,9 +152,10 @@ class AsyncCluster:
 class AsyncExecution:
     """`Execution` for asyncio. `id` is its id."""
 
-    def __init__(self, execution: Execution):
+    def __init__(self, cluster: Cluster, execution: Execution):
         self.id = execution.id
         self._execution = execution
+        self._service = cluster.service
 
     def __repr__(self) -> str:
         return f"<AsyncExecution {self.id}>"
@@ -148,12 +166,31 @@ class AsyncExecution:
 
     async def wait(self, timeout: float | None = None) -> str:
         """Waits for the end (`timeout` in seconds) and returns the status. Raises WaitTimeout."""
-        return await in_thread(partial(self._execution.wait, timeout))
+        return await self._waited_for(self._service.wait_status, timeout)
 
     async def result(self, timeout: float | None = None) -> Any:
         """Waits, and returns the execution's result. Raises ExecutionFailed, ExecutionCanceled."""
-        return await in_thread(partial(self._execution.result, timeout))
+        return await self._waited_for(self._service.wait_result, timeout)
 
     async def cancel(self) -> str:
         """Cancels it; returns the status."""
         return await in_thread(self._execution.cancel)
+
+    async def _waited_for(self, wait: Callable[[str, float], T], timeout_s: float | None) -> T:
+        """A thread waits in slices, so that it ends soon where nobody waits for it any more."""
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        heard = threading.Event()
+
+        def in_slices() -> T:
+            while True:
+                try:
+                    return wait(self.id, min(_SLICE_S, deadline - time.monotonic()))
+                except WaitTimeout:
+                    if heard.is_set() or time.monotonic() >= deadline:
+                        raise
+
+        with self._execution.waited_for():
+            try:
+                return await in_thread(in_slices)
+            finally:
+                heard.set()

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -112,7 +111,11 @@ class Cluster:
     def leave(self) -> Session:
         """Tasks are no longer submitted to the innermost block of this cluster; the block's session."""
         entered = _entered.get()
-        at = max(n for n, (cluster, _, _) in enumerate(entered) if cluster is self)
+        at = max((n for n, (cluster, _, _) in enumerate(entered) if cluster is self), default=None)
+        if at is None:
+            raise InputError(
+                "a block of a cluster ends where it began: in the same thread and task"
+            )
         _entered.set((*entered[:at], *entered[at + 1 :]))
         _, session, inside = entered[at]
         inside.__exit__(None, None, None)
@@ -215,18 +218,19 @@ class Execution:
 
         Inside a job, the job's slot and cpus serve other jobs meanwhile. Raises WaitTimeout.
         """
-        with self._waited_for():
+        with self.waited_for():
             return self._cluster.service.wait_status(self.id, timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Waits, and returns the execution's result. Raises ExecutionFailed, ExecutionCanceled."""
-        with self._waited_for():
+        with self.waited_for():
             return self._cluster.service.wait_result(self.id, timeout)
 
     @contextmanager
-    def _waited_for(self) -> Iterator[None]:
-        fields = partial(self._cluster.service.store.execution, self.id)
-        with waiting(), shown(self.id, fields):
+    def waited_for(self) -> Iterator[None]:
+        """It is waited for in this block: in a job, its slot and cpus serve others meanwhile; in a
+        notebook it is shown how it stands."""
+        with waiting(), shown(self._cluster.service.store, self.id):
             yield
 
     def cancel(self) -> str:

@@ -5,91 +5,107 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from html import escape
 from typing import Any
 
-import redis
+from ...common.state.states import EXECUTION_TERMINAL
+from ...common.state.store import Store
 
-#: what is shown is read again this often, seconds
-_PERIOD_S = 0.5
+#: what is shown is read again this often, and after a wait if it is as old as that, seconds
+_PERIOD_S, _OLD_S = 0.5, 0.1
+_ENDS = ("finished", "failed", "canceled", "stopped")
+_COUNTS = ("jobs", "running", *_ENDS)
 _LINE = (
     '<div><progress max="{total}" value="{ended}" style="vertical-align: middle"></progress> '
     "{text} <small>{id}</small></div>"
 )
 
-Read = Callable[[], Mapping[str, str]]
 
+class _Line:
+    """What a cell shows of an execution; kept up until that has ended or the next cell runs.
 
-class _Display:
-    """One line of the cell that runs. `read` gives the fields of the execution."""
+    `arrays` are those of its jobs that stand for others, and are not counted.
+    """
 
-    def __init__(self, id_: str, read: Read, arrays: int):
+    def __init__(self, store: Store, id_: str, arrays: Sequence[str]):
         display: Any = sys.modules["IPython.display"].display
-        self._id, self._read, self._arrays = id_, read, arrays
-        self._began = time.monotonic()
-        self._handle: Any = display(self._now(), raw=True, display_id=True)
+        self._store, self._id, self._arrays = store, id_, arrays
+        self._began = self._drawn_at = time.monotonic()
+        self._status = ""
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        with suppress(Exception):  # as in `draw`
+            self._read()
+        self._handle: Any = display(self._shown(), raw=True, display_id=True)
 
-    def update(self, arrays: int) -> None:
-        """Shows how it stands now; `arrays` of its jobs are none of their own, but arrays."""
-        self._arrays = arrays
-        self._handle.update(self._now(), raw=True)
+    def draw(self, *, if_older_s: float = 0.0) -> None:
+        """Shows how it stands now. Whatever keeps it from that is not what the cell is about."""
+        with self._lock, suppress(Exception):
+            if time.monotonic() - self._drawn_at < if_older_s:
+                return
+            self._drawn_at = time.monotonic()
+            self._read()
+            self._handle.update(self._shown(), raw=True)
 
-    def _now(self) -> dict[str, str]:
-        counts = {}
-        with suppress(redis.exceptions.RedisError):
-            counts = {name: int(n) for name, n in self._read().items() if n.isdecimal()}
-        total = max(0, counts.get("jobs", 0) - self._arrays)
-        failed, canceled = counts.get("failed", 0), counts.get("canceled", 0)
-        ended = min(total, failed + canceled + counts.get("finished", 0) + counts.get("stopped", 0))
-        said = [f"{ended} of {total} jobs ended"]
-        for what, count in (
-            ("running", counts.get("running", 0)), ("failed", failed), ("canceled", canceled),
-        ):  # fmt: skip
-            said += [f"{count} {what}"] if count else []
+    def keep_up(self) -> None:
+        """Draws until it has ended or the next cell runs."""
+        while _lines.get(self._id) is self and self._status not in EXECUTION_TERMINAL:
+            time.sleep(_PERIOD_S)
+            self.draw(if_older_s=_PERIOD_S / 2)
+
+    def _read(self) -> None:
+        fields = self._store.execution(self._id)
+        counts = Counter({name: int(fields.get(name) or 0) for name in _COUNTS})
+        arrays = self._store.jobs(self._id, list(self._arrays), ("status",))
+        counts.subtract(row["status"] for row in arrays if row["status"] in _ENDS)
+        counts["jobs"] -= len(arrays)
+        self._counts, self._status = counts, fields.get("status", "")
+
+    def _shown(self) -> dict[str, str]:
+        counts = self._counts
+        ended = sum(counts[status] for status in _ENDS)
+        said = [f"{ended} of {counts['jobs']} jobs ended"]
+        said += [f"{counts[one]} {one}" for one in ("running", "failed", "canceled") if counts[one]]
         text = f"{', '.join(said)}, {time.monotonic() - self._began:.1f} s"
-        line = _LINE.format(total=max(1, total), ended=ended, text=text, id=escape(self._id))
+        line = _LINE.format(total=counts["jobs"], ended=ended, text=text, id=escape(self._id))
         return {"text/plain": f"{text} ({self._id})", "text/html": line}
 
 
-#: the lines of the cell with this number, by execution
-_lines: dict[str, _Display] = {}
+#: the lines of the cell that runs, by execution, and its number
+_lines: dict[str, _Line] = {}
 _cell = -1
 
 
 @contextmanager
-def shown(id_: str, read: Read, arrays: int = 0) -> Iterator[None]:
-    """Shows how an execution stands while the block waits for it: in the main thread of a notebook, and
-    nowhere else. Those of one cell share a line for each execution."""
-    cell = _running_cell()
-    if cell is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    global _cell  # noqa: PLW0603
-    if cell != _cell:
-        _cell = cell
-        _lines.clear()
-    if id_ not in _lines:
-        _lines[id_] = _Display(id_, read, arrays)
-    line, over = _lines[id_], threading.Event()
-
-    def keep_up() -> None:
-        while not over.wait(_PERIOD_S):
-            line.update(arrays)
-
-    thread = threading.Thread(target=keep_up, name="penstock-notebook", daemon=True)
-    thread.start()
+def shown(store: Store, id_: str, arrays: Sequence[str] = ()) -> Iterator[None]:
+    """An execution is waited for in this block: in the main thread of a notebook its cell shows how it
+    stands, a line for each execution."""
+    _open_line(store, id_, arrays)
     try:
         yield
     finally:
-        over.set()
-        thread.join()
-        line.update(arrays)
+        if line := _lines.get(id_):
+            line.draw(if_older_s=_OLD_S)
 
 
-def _running_cell() -> int | None:
-    """The number of the notebook's cell that runs; None outside of notebooks."""
+def redraw(id_: str) -> None:
+    """Shows how an execution stands now, if the cell has a line of it."""
+    if line := _lines.get(id_):
+        line.draw()
+
+
+def _open_line(store: Store, id_: str, arrays: Sequence[str]) -> None:
+    global _cell  # noqa: PLW0603
     ipython: Any = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return int(shell.execution_count) if shell and hasattr(shell, "kernel") else None
+    shell: Any = ipython.get_ipython() if ipython else None
+    if not hasattr(shell, "kernel") or threading.current_thread() is not threading.main_thread():
+        return
+    if shell.execution_count != _cell:
+        _cell = shell.execution_count
+        _lines.clear()
+    if id_ not in _lines:
+        line = _lines[id_] = _Line(store, id_, arrays)
+        threading.Thread(target=line.keep_up, name="penstock-notebook", daemon=True).start()

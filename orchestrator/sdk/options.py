@@ -47,7 +47,7 @@ def work_of(name: str, run: str, options: dict[str, Any]) -> Template:
         return Template.model_validate(work)
     except ValidationError as error:
         faults = [
-            f"@task of {name}: {_place(path, written)}: {text}"
+            f"@task of {name}: {_place(path, written)}{text}"
             for path, text in problems_of(error, ())
         ]
         raise InputError("\n".join(faults)) from None
@@ -59,5 +59,6 @@ def _known() -> list[str]:
 
 
 def _place(path: Path, written: dict[str, str]) -> str:
-    """Where in the options a fault is, under the names that they were given."""
-    return ".".join(written.get(str(step), str(step)) for step in path if step != "resources")
+    """`option: ` where a fault is, under the names that the options were given; '' for no one option."""
+    steps = [written.get(str(step), str(step)) for step in path if step != "resources"]
+    return f"{'.'.join(steps)}: " if steps else ""

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,10 +38,10 @@ from .arguments import Travelling, Upstream, bound, item_arguments
 from .code import found_by, located, program_folder, program_name
 from .jobs import CANCELED, Job, JobArray, child_name
 from .listener import Listener
-from .notebook import shown
+from .notebook import redraw, shown
 from .options import work_of
 from .tasks import Task
-from .unmet import Unmet
+from .unmet import Unmet, asks_for
 from .workflows import Workflow
 
 R = TypeVar("R")
@@ -57,9 +56,11 @@ _LONGEST = 60
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all jobs of a task have alike: `name` begins their names, `settings` are fields."""
+    """What all jobs of a task have alike: `name` begins their names, `settings` are fields, `asks` is
+    what they ask of a node."""
 
     name: str
+    asks: str
     run: str
     folder: Path | None
     settings: Fields
@@ -90,12 +91,13 @@ class Session:
         self._prepared: dict[tuple[Any, str], Prepared] = {}
         self._found: list[Prepared] = []
         self._count: Counter[str] = Counter()
-        self._chunks = self._arrays = 0
+        self._chunks = 0
+        self._arrays: list[str] = []
         self._lock = threading.Lock()
         self._refused: PenstockError | None = None
         #: One whose program is not heard of for so long is closed by an orchestrator, seconds.
         self._hold_s = min(service.settings.session_hold_s, LEFT_OPEN_S if parent else math.inf)
-        self._unmet = Unmet(self._store)
+        self._unmet = Unmet(self._store, self.id)
         self._listener = Listener(
             service.changes,
             self.id,
@@ -126,6 +128,7 @@ class Session:
             except BaseException:
                 self._listener.forget(job)
                 raise
+            self._unmet.submitted(prepared.asks, job.name)
         if self._parent:  # an earlier attempt may have submitted it: its end is not told again
             self._listener.look_soon(job)
         return job
@@ -146,8 +149,10 @@ class Session:
             array = self._next_name(prepared)
             fields: Fields = {"kind": "fan-out", "run": ARRAY, "data": rq_data(ARRAY, "{}")}
             self._add(NewJob(array, (), fields))
-            self._arrays += 1
+            self._arrays.append(array)
             self._fill(array, max_concurrent or 0, prepared, calls)
+            ends = child_name(array, 0), child_name(array, len(calls) - 1)
+            self._unmet.submitted(prepared.asks, *ends)
         upstreams = dict.fromkeys(name for _, names in calls for name in names)
         return JobArray(self, array, len(calls), list(upstreams))
 
@@ -193,9 +198,9 @@ class Session:
             settings = setting_fields(work)
             if work.name_pattern:
                 settings["description"] = work.name_pattern
-            self._unmet.add(task.function.__name__, settings, task.options)
             name = re.sub(r"[^A-Za-z0-9_]", "_", task.function.__name__)[:_LONGEST]
-            self._prepared[key] = Prepared(name, run, folder, settings)
+            asks = asks_for(task.function.__name__, task.options)
+            self._prepared[key] = Prepared(name, asks, run, folder, settings)
         return self._prepared[key]
 
     # -- the execution
@@ -365,8 +370,7 @@ class Session:
     def waited_for(self) -> Iterator[None]:
         """Jobs are waited for in this block: in a job, its slot and cpus serve others meanwhile; in a
         notebook it is shown how they stand."""
-        fields = partial(self._store.execution, self.id)
-        with waiting(), shown(self.id, fields, self._arrays):
+        with waiting(), shown(self._store, self.id, self._arrays):
             yield
 
     # -- the end
@@ -397,6 +401,7 @@ class Session:
             if self.opened and not self._refused:
                 with suppress(ExecutionCanceled):  # what is asked of its jobs tells
                     self._add(last=True)
+                redraw(self.id)
             self._refused = self._refused or InputError(
                 "this `with cluster:` has ended; enter it again to submit more"
             )

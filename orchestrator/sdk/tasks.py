@@ -6,6 +6,7 @@ Kept light, since the worker's processes import it with the code of their jobs.
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,8 +40,18 @@ _opening = threading.Lock()
 
 
 def current_session() -> Submits | None:
-    """The session of this thread; else (threads inherit none) the one that was opened last."""
-    return _here.get() or (_open[-1] if _open else None)
+    """The session of this thread, or task of asyncio; in a thread, which inherits none, else the one
+    that was opened last."""
+    here = _here.get()
+    return _open[-1] if here is None and _open and not _in_loop() else here
+
+
+def _in_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")  # slow to import, and most do without
+    try:
+        return asyncio is not None and asyncio.get_running_loop() is not None
+    except RuntimeError:
+        return False
 
 
 @contextmanager

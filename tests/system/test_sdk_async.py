@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from penstock import AsyncCluster, Cluster
 from penstock.common.errors import ExecutionFailed, LockHeld, NotFound, WaitTimeout
+from support.processes import until
 
 DOUBLES = {"jobs": [{"id": "a", "run": "sdk_tasks:plain", "config": {"x": 3}}]}
 FAILS = {"jobs": [{"id": "a", "run": "sdk_tasks:fails", "config": {"why": "no"}, "retry": 0}]}
 SLEEPS = {"jobs": [{"id": "a", "run": "sdk_tasks:sleep", "config": {"s": 60}}]}
+
+
+def thread_names():
+    return [thread.name for thread in threading.enumerate()]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,6 +62,22 @@ def test_jobs_of_a_block_are_awaited_side_by_side(sdk_machines, tasks):
     assert asyncio.run(program()) == [2, 6, 2, 4]
 
 
+def test_a_block_is_its_own_tasks(sdk_machines, tasks):
+    async def beside(inside):
+        await inside.wait()
+        return tasks.double(4)
+
+    async def program():
+        inside = asyncio.Event()
+        other = asyncio.create_task(beside(inside))
+        async with AsyncCluster(sdk_machines.url) as cluster:
+            inside.set()
+            assert await other == 8  # and no job
+        await cluster.close()
+
+    asyncio.run(program())
+
+
 def test_a_program_that_waits_no_more_goes_on_at_once(sdk_machines, monkeypatch):
     monkeypatch.chdir(sdk_machines.code)
 
@@ -64,6 +86,7 @@ def test_a_program_that_waits_no_more_goes_on_at_once(sdk_machines, monkeypatch)
         execution = await cluster.submit(SLEEPS)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(execution.result(), 0.1)
+        await asyncio.to_thread(until, lambda: "penstock-waits" not in thread_names(), 10)
         assert await execution.cancel() == "canceled"
         await cluster.close()
 

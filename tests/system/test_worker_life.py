@@ -397,11 +397,14 @@ def test_a_node_beats_while_redis_has_no_room_for_what_it_settles(site: Site) ->
         run = site.submit(job("a", "m:hold", {"mark": mark, "until": end}))
         began(mark)
         site.client.config_set("maxmemory", 1024)
-        Path(end).touch()
-        until(lambda: "event=redis_refuses" in node.log.read_text(), "its settlement is refused")
-        refused_at = site.client.time()[0]
-        until(lambda: heard_at(site, node) > refused_at + 2, "it is heard twice after that")
-        assert run.status("a") == "started"
-        site.client.config_set("maxmemory", 0)
+        try:
+            Path(end).touch()
+            refused = "event=redis_refuses"
+            until(lambda: refused in node.log.read_text(), "its settlement is refused")
+            refused_at = site.client.time()[0]
+            until(lambda: heard_at(site, node) > refused_at + 2, "it is heard twice after that")
+            assert run.status("a") == "started"
+        finally:
+            site.client.config_set("maxmemory", 0)
         assert run.result("a") == "held"
         assert run.job("a")["attempt"] == "1"
