@@ -104,7 +104,7 @@ def _table(seconds: Mapping[str, Mapping[str, list[float]]], rounds: int) -> str
         f"Written by `make bench-sdk`; how to read it: [README](../README.md). {where['cores']} cores, "
         f"Python {where['python']}, slurm-sdk {version} on Slurm {Slurm.version()}, redis-server "
         f"{where['redis-server']}. Seconds from the start of the program to its end: the median of {rounds} "
-        "runs, lowest and highest. Both printed the same results, in every run.",
+        "runs, lowest and highest. All printed the same results, in every run.",
         "",
         *tables.head(["example", *systems, "ratio"]),
     ]
