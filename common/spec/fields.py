@@ -16,7 +16,10 @@ STRATEGIES = (
     "collect-all",
     "best-metric",
     "worst-metric",
+    "top-k",
     "average-metrics",
+    "quantiles",
+    "count",
     "majority-vote",
     "custom",
 )
@@ -228,6 +231,14 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) and not isinstance(value, bool) else None
 
 
+def fractions(value: object) -> tuple[float, ...]:
+    """Numbers from 0 to 1, at least one; one alone stands for a list of it."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError("names no number from 0 to 1; write [0.5, 0.9]")
+    return tuple(amount(0, 1)(one) for one in values)
+
+
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise ValueError(f"the key {short(key)} is not text, which JSON needs; write '{key}'")
@@ -256,6 +267,7 @@ Priority = Annotated[int, BeforeValidator(between(1, 10))]
 Amount = Annotated[float, BeforeValidator(amount(0))]
 Factor = Annotated[float, BeforeValidator(amount(1))]
 Fraction = Annotated[float, BeforeValidator(amount(0, 1))]
+Fractions = Annotated[tuple[float, ...], BeforeValidator(fractions)]
 Size = Annotated[int, BeforeValidator(parse_size_bytes)]
 Duration = Annotated[float, BeforeValidator(parse_duration_s)]
 Delay = Annotated[float, BeforeValidator(lambda value: parse_duration_s(value, zero=True))]

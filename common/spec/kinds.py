@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+from ..folds import OF_ONE_METRIC
 from ..handlers import CONTROL_TYPES, FAN_IN, FAN_OUT
 from .models import Aggregation, Job, Work
 from .placeholders import Placeholder, placeholders
@@ -89,8 +90,13 @@ def _fan_in(job: Job, path: Path) -> Iterator[Problem]:
 
 def _aggregation(aggregation: Aggregation, path: Path) -> Iterator[Problem]:
     strategy = aggregation.strategy
-    if strategy in ("best-metric", "worst-metric") and not aggregation.metric_name:
+    if strategy in OF_ONE_METRIC and not aggregation.metric_name:
         yield (*path, "metric_name"), f"is required by {strategy}"
+    if strategy == "top-k" and aggregation.k is None:
+        yield (*path, "k"), "is required by top-k: how many outputs it gives"
+    for field, wanted in (("k", "top-k"), ("quantiles", "quantiles")):
+        if strategy != wanted and getattr(aggregation, field) is not None:
+            yield (*path, field), f"is not used by {strategy}; set strategy: {wanted}"
     if strategy == "custom" and not aggregation.custom_aggregator:
         yield (*path, "custom_aggregator"), "is required by custom; write module:function"
     if strategy != "custom" and aggregation.custom_aggregator:

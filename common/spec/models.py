@@ -104,6 +104,8 @@ class Aggregation(_Model):
     strategy: fields.StrategyName
     metric_name: fields.Text | None = None
     ascending: bool = False
+    k: fields.Positive | None = None
+    quantiles: fields.Fractions | None = None
     custom_aggregator: fields.Function | None = None
     on_failed: fields.FailedChildren = "fail"
     min_success: fields.MinSuccess | None = None

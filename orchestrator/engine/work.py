@@ -192,6 +192,8 @@ class Engine:
                 source_job_id=job.fan_out_job_id or "",
                 metric_name=how.metric_name,
                 ascending=how.ascending,
+                k=how.k,
+                quantiles=how.quantiles,
                 on_failed=how.on_failed,
                 min_success=how.min_success,
                 total=total,

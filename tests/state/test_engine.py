@@ -119,6 +119,21 @@ def test_collect_average_and_vote(drive):  # F6
     assert found["result"]["aggregated_result"] == {"class": 1}
 
 
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ({"strategy": "top-k", "metric_name": "accuracy", "k": 3}, [(6.4, "adam"), (6.4, "sgd"), (3.2, "adam")]),
+        ({"strategy": "quantiles", "metric_name": "bs", "quantiles": [0, 0.5, 1]}, {"0": 16, "0.5": 32, "1": 64}),
+        ({"strategy": "count"}, 18),
+    ],
+)  # fmt: skip
+def test_top_k_quantiles_and_count(drive, strategy, expected):  # F7
+    found = drive(sweep(strategy), accuracy)["result"]["aggregated_result"]
+    if strategy["strategy"] == "top-k":
+        found = [(one["accuracy"], one["opt"]) for one in found]
+    assert found == expected
+
+
 def test_a_custom_aggregator_runs_on_a_worker(drive):  # F6
     def work(name: str, config: dict[str, Any]) -> Any:
         return config["bs"] if name != "best" else [config["function"], sum(config["outputs"])]

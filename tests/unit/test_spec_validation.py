@@ -128,6 +128,18 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
             "jobs.g.aggregation.metric_name: is required by best-metric",
         ),
         (
+            {"f": FAN_OUT, "g": gather(strategy="top-k", metric_name="acc")},
+            "jobs.g.aggregation.k: is required by top-k",
+        ),
+        (
+            {"f": FAN_OUT, "g": gather(strategy="count", top_k=2)},
+            "jobs.g.aggregation.k: is not used by count; set strategy: top-k",
+        ),
+        (
+            {"f": FAN_OUT, "g": gather(strategy="quantiles", metric_name="acc", quantiles=[2])},
+            "jobs.g.aggregation.quantiles: 2 is not a number (0 to 1)",
+        ),
+        (
             {"f": FAN_OUT, "g": gather(strategy="custom")},
             "jobs.g.aggregation.custom_aggregator: is required by custom",
         ),
