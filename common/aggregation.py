@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import AggregationError
-from .folds import FINISHED, ChildOutcome, Collected, Options, fold_of
+from .folds import FINISHED, Best, ChildOutcome, Collected, Options, Vote, fold_of
 
 __all__ = ["FINISHED", "AggregationError", "ChildOutcome", "aggregate", "collect_outputs"]
 
@@ -33,7 +33,9 @@ def aggregate(
     total: int | None = None,
     source_job_id: str = "",
 ) -> dict[str, Any]:
-    """`{aggregated_result, strategy, input_count, source_job_id}` of a fan-out's children.
+    """`{aggregated_result, strategy, input_count, source_job_id}` of a fan-out's children; beside these
+    best-metric, worst-metric and top-k have `chosen`, the indexes of the children that they took, and
+    majority-vote has `votes`, how many gave the most common output.
 
     `total` is the number of jobs that the fan-out made (by default the number of children given).
     `ascending` means that the lowest value of the metric is the best; `k` (1) is how many top-k gives,
@@ -50,12 +52,17 @@ def aggregate(
             fold.add(child)
             taken += 1
     gate.check(taken)
-    return {
+    made = {
         "aggregated_result": fold.result(),
         "strategy": strategy,
         "input_count": taken,
         "source_job_id": source_job_id,
     }
+    if isinstance(fold, Best):
+        made["chosen"] = [index for index, _ in fold.chosen()]
+    if isinstance(fold, Vote):
+        made["votes"] = fold.most()[0]
+    return made
 
 
 def collect_outputs(

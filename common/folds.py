@@ -68,7 +68,7 @@ def fold_of(strategy: str, options: Options) -> Fold:
     if strategy == "average-metrics":
         return _Average()
     if strategy == "majority-vote":
-        return _Vote()
+        return Vote()
     if strategy not in OF_ONE_METRIC:
         raise AggregationError("FANIN_UNKNOWN_STRATEGY", f"'{strategy}' is not folded here")
     if not options.metric_name:
@@ -77,8 +77,7 @@ def fold_of(strategy: str, options: Options) -> Fold:
     if strategy == "quantiles":
         return _Quantiles(metric, options.quantiles)
     highest = (strategy != "worst-metric") != options.ascending
-    best = _Best(metric, highest, options.k if strategy == "top-k" else 1)
-    return best if strategy == "top-k" else _First(best)
+    return Best(metric, highest, options.k if strategy == "top-k" else None)
 
 
 def metrics_of(output: Any) -> dict[str, float]:
@@ -189,11 +188,11 @@ class _Metric:
             raise AggregationError("FANIN_NO_RESULTS", f"no child has a '{self.name}' but NaN")
 
 
-class _Best:
-    """The `k` outputs with the highest (or lowest) value of a metric, the best first; ties go to the
-    lowest index."""
+class Best:
+    """The `k` outputs with the highest (or lowest) value of a metric, the best first; without `k` the
+    best one alone. Ties go to the lowest index."""
 
-    def __init__(self, metric: _Metric, highest: bool, k: int) -> None:
+    def __init__(self, metric: _Metric, highest: bool, k: int | None) -> None:
         self.metric = metric
         self.sign = 1.0 if highest else -1.0
         self.k = k
@@ -204,25 +203,20 @@ class _Best:
         if value is None:
             return
         ranked = (value * self.sign, -child.index, child.output)
-        if len(self.heap) < self.k:
+        if len(self.heap) < (self.k or 1):
             heapq.heappush(self.heap, ranked)
         else:
             heapq.heappushpop(self.heap, ranked)
 
-    def result(self) -> list[Any]:
+    def chosen(self) -> list[tuple[int, Any]]:
+        """(index, output) of those, the best first."""
         self.metric.check(len(self.heap))
-        return [output for _, _, output in sorted(self.heap, key=lambda one: one[:2], reverse=True)]
-
-
-class _First:
-    """The best one alone."""
-
-    def __init__(self, best: _Best) -> None:
-        self.add = best.add
-        self.best = best
+        ranked = sorted(self.heap, key=lambda one: one[:2], reverse=True)
+        return [(-index, output) for _, index, output in ranked]
 
     def result(self) -> Any:
-        return self.best.result()[0]
+        outputs = [output for _, output in self.chosen()]
+        return outputs[0] if self.k is None else outputs
 
 
 class _Quantiles:
@@ -270,7 +264,7 @@ class _Average:
         return {name: self.sums[name].mean() for name in sorted(self.sums)}
 
 
-class _Vote:
+class Vote:
     """The most common output; ties go to the one that the lowest index has."""
 
     def __init__(self) -> None:
@@ -291,10 +285,14 @@ class _Vote:
         if child.index < vote[1]:
             vote[1], vote[2] = child.index, child.output
 
-    def result(self) -> Any:
+    def most(self) -> list[Any]:
+        """[how many, the lowest index, the output] of the most common one."""
         if not self.votes:
             raise AggregationError("FANIN_NO_RESULTS", "no child gave an output to vote with")
-        return max(self.votes.values(), key=lambda vote: (vote[0], -vote[1]))[2]
+        return max(self.votes.values(), key=lambda vote: (vote[0], -vote[1]))
+
+    def result(self) -> Any:
+        return self.most()[2]
 
 
 def _metric(child: ChildOutcome, name: str) -> float | None:

@@ -17,6 +17,7 @@ from typing import NoReturn
 import fakeredis
 import pytest
 import redis
+from hypothesis import settings
 
 from penstock.common.datafolder import ping, socket_url
 from penstock.common.embedded import EmbeddedServer
@@ -28,6 +29,9 @@ REDIS_CONF = Path(__file__).resolve().parents[1] / "deploy" / "redis.conf"
 
 
 pytest_plugins = ["support.clusters"]
+# On a busy machine anything may take long once: no test fails by the clock.
+settings.register_profile("no clock", settings(), deadline=None)
+settings.load_profile("no clock")
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,13 +162,14 @@ class Engine:
         began = time.monotonic()
         total = int(self._store.group(execution, job.fan_out_job_id).get("total", 0))
         _tell("FAN-IN", execution, job, "FANIN_START", jobs=total)
+        expansion: Expansion | None = None
         children: Iterator[ChildOutcome] = iter(())
         if total:
-            fan_out = self._fan_out(execution, workflow.jobs[job.fan_out_job_id])
-            children = self._outcomes(execution, fan_out.expansion, go_on)
+            expansion = self._fan_out(execution, workflow.jobs[job.fan_out_job_id]).expansion
+            children = self._outcomes(execution, expansion, go_on)
         if job.aggregation.strategy == "custom":
             self._hand_over(execution, job, job.aggregation, children, total)
-        elif not self._aggregate(execution, job, job.aggregation, children, total, go_on):
+        elif not self._aggregate(execution, job, expansion, children, total, go_on):
             return
         _tell("FAN-IN", execution, job, "FANIN_COMPLETE", jobs=total, ms=_ms_since(began))
 
@@ -176,12 +177,14 @@ class Engine:
         self,
         execution: str,
         job: Job,
-        how: Aggregation,
+        expansion: Expansion | None,
         children: Iterator[ChildOutcome],
         total: int,
         go_on: Callable[[], None],
     ) -> bool:
         """Did it go well? False, too, where another takes it."""
+        how = job.aggregation
+        assert how is not None
         token = self._store.start_control(execution, job.id, f"{uuid4().hex}.0", self._name)
         if token is None:
             return False
@@ -198,6 +201,8 @@ class Engine:
                 min_success=how.min_success,
                 total=total,
             )
+            if expansion is not None and "chosen" in result:
+                result["chosen"] = [expansion.named(index) for index in result["chosen"]]
             text = json.dumps(result)
             go_on()
         except redis.exceptions.RedisError:

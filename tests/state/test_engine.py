@@ -84,6 +84,9 @@ def test_a_sweep_of_18_gives_the_best(drive):  # F1 F2 F6
         "bs": 64,
         "opt": "adam",
     }
+    (chosen,) = found["result"]["chosen"]
+    assert chosen["id"] == "train_16_lr_0_1_bs_64_opt_adam"
+    assert chosen["parameters"] == {"lr": 0.1, "bs": 64, "opt": "adam"}
     assert found["progress"] == {
         "total": 20, "done": 20, "failed": 0, "running": 0, "canceled": 0, "fraction": 1.0,
     }  # fmt: skip
@@ -117,6 +120,7 @@ def test_collect_average_and_vote(drive):  # F6
         sweep({"strategy": "majority-vote"}), lambda name, config: {"class": int(config["bs"] > 16)}
     )
     assert found["result"]["aggregated_result"] == {"class": 1}
+    assert found["result"]["votes"] == 12
 
 
 @pytest.mark.parametrize(
