@@ -35,8 +35,9 @@ Outcomes = Callable[[Sequence[str]], list[tuple[str, bytes]]]
 class Listener:
     """Settles the jobs that are watched when they end.
 
-    `outcomes` reads how jobs stand, by name; `look_around` is called now and then,
-    `renew` every `renew_s` seconds while the session is open. Of a Redis that is lost for 30 s the jobs raise RedisUnavailable.
+    `outcomes` reads how jobs stand, by name; `look_around` is called now and then, `renew` every
+    `renew_s` seconds while the session is open. Of a Redis that is lost for 30 s the jobs raise
+    RedisUnavailable.
     """
 
     def __init__(
