@@ -349,7 +349,10 @@ def _quiet(story: Story, life: Life, ack: Record, till: float) -> Iterator[Viola
         wrong = (
             (what in ("claimed", "committed") and behind)
             or (
-                acked and what == "start" and after > REVOKED_S and record["attempt"] not in started
+                acked
+                and what == "start"
+                and record["at"] > _heard_at(story, ack, record) + REVOKED_S
+                and record["attempt"] not in started
             )
             or (late and what in ("tick", "end") and after > GONE_S)
         )
@@ -357,6 +360,18 @@ def _quiet(story: Story, life: Life, ack: Record, till: float) -> Iterator[Viola
             text = f"{what} {after:.3f} s after the execution was canceled"
             yield Violation("I11", life.name, text, (ack, record))
             return
+
+
+def _heard_at(story: Story, ack: Record, start: Record) -> float:
+    """When a node could hear of a cancel: one that stood still goes on with what it has, first."""
+    went_on = [
+        record["at"]
+        for record in story.others
+        if record["what"] == "continued"
+        and record["target"] == start["node"]
+        and record["at"] <= start["at"]
+    ]
+    return max([float(ack["at"]), *went_on])
 
 
 def _whole(story: Story) -> Iterator[Violation]:

@@ -255,6 +255,16 @@ def test_a_bad_history_is_named(story, invariant):
     assert invariant in story.wrong()
 
 
+@pytest.mark.parametrize(("after_s", "wrong"), [(0.2, set()), (1.2, {"I11"})])
+def test_a_node_that_stood_still_goes_on_with_what_it_has(after_s, wrong):
+    """A cancel that came meanwhile is heard after that."""
+    story = Story().claim("a").add("cancel_acked", execution="x")
+    story.add("continued", target="n1", jobs=[], later=4.0)
+    story.job("start", "a", pid=7, node="n1", later=after_s)
+    story.job("ended", "a", status="canceled").final("canceled", a=canceled(1))
+    assert story.wrong() == wrong
+
+
 def test_inputs_all_there_in_order():
     assert inputs("f01", "f11").wrong() == set()
 
