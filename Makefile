@@ -23,7 +23,7 @@ demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the 
 	@$(BIN)/penstock run examples/digits/workflow.yaml
 
 test: $(TOOLS) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
-	@$(BIN)/pytest -n 2 tests/unit tests/state tests/examples
+	@$(BIN)/pytest -n 2 tests/unit tests/state tests/examples tests/sdk
 	@$(BIN)/pytest tests/chaos tests/system
 
 prove: $(TOOLS) redis ## the long forms of the system tests, with the figures that they measure

@@ -14,7 +14,7 @@ from typing import Any
 from ...common.state.states import EXECUTION_TERMINAL
 from ...common.state.store import Store
 
-#: what is shown is read again this often, and after a wait if it is as old as that, seconds
+#: what is shown is read again this often, and after a wait beside others if it is as old as that, seconds
 _PERIOD_S, _OLD_S = 0.5, 0.1
 _ENDS = ("finished", "failed", "canceled", "stopped")
 _COUNTS = ("jobs", "running", *_ENDS)
@@ -35,6 +35,8 @@ class _Line:
         self._store, self._id, self._arrays = store, id_, arrays
         self._began = self._drawn_at = time.monotonic()
         self._status = ""
+        #: how many wait for it now, in the main thread
+        self.waiters = 0
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         with suppress(Exception):  # as in `draw`
@@ -83,12 +85,16 @@ _cell = -1
 def shown(store: Store, id_: str, arrays: Sequence[str] = ()) -> Iterator[None]:
     """An execution is waited for in this block: in the main thread of a notebook its cell shows how it
     stands, a line for each execution."""
-    _open_line(store, id_, arrays)
+    line = _line_of(store, id_, arrays)
+    if line is None:
+        yield
+        return
+    line.waiters += 1
     try:
         yield
     finally:
-        if line := _lines.get(id_):
-            line.draw(if_older_s=_OLD_S)
+        line.waiters -= 1
+        line.draw(if_older_s=_OLD_S if line.waiters else 0.0)
 
 
 def redraw(id_: str) -> None:
@@ -97,15 +103,17 @@ def redraw(id_: str) -> None:
         line.draw()
 
 
-def _open_line(store: Store, id_: str, arrays: Sequence[str]) -> None:
+def _line_of(store: Store, id_: str, arrays: Sequence[str]) -> _Line | None:
+    """The line that the cell has, from now on if it had none; None where nothing is to be shown."""
     global _cell  # noqa: PLW0603
     ipython: Any = sys.modules.get("IPython")
     shell: Any = ipython.get_ipython() if ipython else None
     if not hasattr(shell, "kernel") or threading.current_thread() is not threading.main_thread():
-        return
+        return None
     if shell.execution_count != _cell:
         _cell = shell.execution_count
         _lines.clear()
     if id_ not in _lines:
         line = _lines[id_] = _Line(store, id_, arrays)
         threading.Thread(target=line.keep_up, name="penstock-notebook", daemon=True).start()
+    return _lines[id_]
