@@ -23,11 +23,11 @@ demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the 
 	@$(BIN)/penstock run examples/digits/workflow.yaml
 
 test: $(TOOLS) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
-	@$(BIN)/pytest -n 2 tests/unit tests/state tests/examples tests/sdk
+	@$(BIN)/pytest -n 2 tests/unit tests/state tests/examples tests/sdk tests/commands
 	@$(BIN)/pytest tests/chaos tests/system
 
 prove: $(TOOLS) redis ## the long forms of the system tests, with the figures that they measure
-	@$(BIN)/pytest tests/system tests/examples --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots"
+	@$(BIN)/pytest tests/system tests/examples tests/commands --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots"
 
 chaos: $(TOOLS) redis ## faults on purpose, judged by a checker (MINUTES=30 ONLY=kill-job,soak SEED=7)
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) \
