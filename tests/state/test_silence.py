@@ -103,3 +103,18 @@ def test_the_upkeep_says_when_a_time_out_will_have_passed(cluster):
     cluster.pass_time(0.71)  # each of these steps is cut to whole milliseconds
     cluster.store.upkeep()
     assert cluster.statuses("a") == ["queued"]
+
+
+def test_an_upkeep_that_came_too_soon_before_a_time_out_is_made_again(cluster):
+    """A beat did the upkeep just before; whoever asks then is told when the next one does anything."""
+    alive, silent = cluster.node("alive"), cluster.node("silent")
+    cluster.keep_alive(alive, silent, seconds=5)
+    for seconds in (1.4, 1.4):
+        cluster.pass_time(seconds)
+        alive.beat()
+    cluster.pass_time(0.25)
+    next_ms, now_ms = cluster.store.upkeep()
+    assert 0 < next_ms - now_ms <= 400
+    cluster.pass_time((next_ms - now_ms) / 1000)
+    cluster.store.upkeep()
+    assert cluster.client.zscore(keys.nodes(), silent.id) is None

@@ -47,7 +47,8 @@ local function next_timeout()
   local beats = redis.call('ZRANGE', K.nodes(), 0, LOOKED_AT - 1, 'WITHSCORES')
   for i = 1, #beats, 2 do
     local over = tonumber(beats[i + 1]) + N.get(beats[i]).timeout_ms + 1
-    if over > at then first = math.min(first or over, math.max(over, at + UPKEEP_MS)) end
+    local look_at = math.max(over, at + UPKEEP_MS) -- before that an upkeep does nothing
+    if over > at then first = math.min(first or look_at, look_at) end
   end
   return first
 end
