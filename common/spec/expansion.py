@@ -1,18 +1,17 @@
 """Fan-out: the jobs that a template makes, each computed from its index when it is needed.
 
-The number of jobs is the product of the axes; job `i` has the values that `i` spells in mixed
-radix, the first axis slowest. Nothing is materialised, so that a million jobs cost what one does.
+Nothing is materialised (`axes.py`), so that a million jobs cost what one does.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from ..errors import InputError
 from ..handlers import FAN_IN, FAN_OUT, normalise_type
+from .axes import Combinations
 from .models import Job
 from .placeholders import as_text, bind, references, resolve, substitute
 
@@ -49,22 +48,16 @@ class Expansion:
         self.source = job.id
         self.template = job.template
         self._item = job.as_
-        self._axes = [(axis.name, axis.values) for axis in job.parameters]
+        self._combinations = Combinations(job)
+        #: The number of axes, not of jobs.
+        self.parameter_count = len(job.parameters)
         self._is_over = over is not None or job.over is not None
         self._items = over if over is not None else _literal_items(job.over)
         if self._items is not None and not isinstance(self._items, list):
             kind = type(self._items).__name__
             raise InputError(f"'over' of the fan-out '{job.id}' gave a {kind}; it needs a list")
         #: The number of jobs.
-        self.size = len(self._items or ()) if self._is_over else self._product()
-
-    def _product(self) -> int:
-        return prod(len(values) for _, values in self._axes) if self._axes else 0
-
-    @property
-    def parameter_count(self) -> int:
-        """The number of axes, not of jobs."""
-        return len(self._axes)
+        self.size = len(self._items or ()) if self._is_over else len(self._combinations)
 
     def __len__(self) -> int:
         return self.size
@@ -78,19 +71,8 @@ class Expansion:
             raise IndexError(f"the fan-out '{self.source}' has no job {index}; it has {self.size}")
         if self._is_over:
             return {self._item: (self._items or [])[index]}
-        digits = self._digits(index)
-        return {
-            name: values[digit] for (name, values), digit in zip(self._axes, digits, strict=True)
-        }
-
-    def _digits(self, index: int) -> list[int]:
-        """The index in mixed radix: for each axis, the place of its value."""
-        digits: list[int] = []
-        for _, values in reversed(self._axes):
-            index, digit = divmod(index, len(values))
-            digits.append(digit)
-        digits.reverse()
-        return digits
+        found: dict[str, Any] = self._combinations[index]
+        return found
 
     def id(self, index: int) -> str:
         """`<source>_<index>_<param>_<value>...`, of `[A-Za-z0-9_-]`, at most 128 characters."""
@@ -145,7 +127,7 @@ class Expansion:
 
     def makes(self, job_id: str) -> bool:
         """Whether one of the jobs has this id."""
-        index = _index_of(self.source, job_id)
+        index = child_index(self.source, job_id)
         return index is not None and self.may_make(index) and self.id(index) == job_id
 
 
@@ -161,7 +143,7 @@ def is_fan_in_job(job: Job | Mapping[str, Any]) -> bool:
 
 def generated_job_ids(source: str, ids: Iterable[str]) -> list[str]:
     """Those of the ids that the fan-out `source` made, in the order of their index."""
-    found = ((_index_of(source, name), name) for name in ids)
+    found = ((child_index(source, name), name) for name in ids)
     return [name for _, name in sorted((index, name) for index, name in found if index is not None)]
 
 
@@ -170,7 +152,8 @@ def generate_dynamic_jobs(job: Job, over: list[Any] | None = None) -> list[Child
     return list(Expansion(job, over))
 
 
-def _index_of(source: str, job_id: str) -> int | None:
+def child_index(source: str, job_id: str) -> int | None:
+    """The index of a job that the fan-out `source` made; None of an id that is not of that form."""
     match = re.match(r"_(0|[1-9]\d*)(?=_|\Z)", job_id.removeprefix(source))
     return int(match[1]) if match and job_id.startswith(source) else None
 

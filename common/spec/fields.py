@@ -99,6 +99,16 @@ def json_list(value: Any) -> list[Any]:
     return list(json_value(value))
 
 
+def span(value: object) -> tuple[int, int, int]:
+    """A stop, or start and stop, or start, stop and step, as Python's `range` takes them."""
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    numbers = [number for part in parts if (number := _whole(part)) is not None]
+    if len(numbers) != len(parts) or not 1 <= len(parts) <= 3 or numbers[2:] == [0]:
+        raise ValueError(f"{short(value)} is no range; write 10, [0, 10] or [0, 10, 2]")
+    whole = range(*numbers)
+    return whole.start, whole.stop, whole.step
+
+
 def names(value: object) -> tuple[str, ...]:
     """A list of names; one name alone is a list of one."""
     if isinstance(value, str):
@@ -257,6 +267,7 @@ Function = Annotated[str, BeforeValidator(function)]
 Command = Annotated[str | tuple[str, ...], BeforeValidator(command)]
 Json = Annotated[Any, BeforeValidator(json_value)]
 JsonObject = Annotated[dict[str, Any], BeforeValidator(json_object)]
+Span = Annotated[tuple[int, int, int], BeforeValidator(span)]
 JsonList = Annotated[list[Any], BeforeValidator(json_list)]
 Names = Annotated[tuple[str, ...], BeforeValidator(names)]
 ErrorNames = Names
@@ -276,6 +287,7 @@ FailedChildren = Annotated[str, BeforeValidator(one_of("fail", "skip", "pass"))]
 OnFailure = Annotated[str, BeforeValidator(one_of("fail", "continue"))]
 Domain = Annotated[str, BeforeValidator(domain)]
 FailurePolicy = Annotated[str, BeforeValidator(one_of("continue", "fail_fast"))]
+Combine = Annotated[str, BeforeValidator(one_of("product", "zip"))]
 Cache = Annotated[str, BeforeValidator(cache)]
 MinSuccess = Annotated[int | float, BeforeValidator(min_success)]
 Workers = Annotated[int | str, BeforeValidator(workers)]

@@ -1,22 +1,28 @@
 """What a job of each kind must have, and what it must not."""
 
 from collections.abc import Iterator
-from math import prod
 from typing import Any
 
 from ..folds import OF_ONE_METRIC
 from ..handlers import CONTROL_TYPES, FAN_IN, FAN_OUT
+from .axes import axis_faults
 from .models import Aggregation, Job, Work
 from .placeholders import Placeholder, placeholders
 from .places import Path, Problem
 
-#: The most jobs that one fan-out may make.
-MOST_CHILDREN = 100_000_000
 #: Fields that say what runs; where one is wrong, the others are not judged.
 CODE_FIELDS = frozenset({"type", "run", "command", "template", "aggregation", "fan_out_job_id"})
 
 _LATER = tuple(name for name in CONTROL_TYPES if name not in (FAN_OUT, FAN_IN))
-_FAN_OUT_FIELDS = ("template", "over", "max_parallel_jobs")
+_FAN_OUT_FIELDS = (
+    "template",
+    "over",
+    "combine",
+    "include",
+    "exclude",
+    "max_parallel_jobs",
+    "keep_results",
+)
 _FAN_IN_FIELDS = ("fan_out_job_id", "aggregation")
 
 
@@ -72,13 +78,7 @@ def _fan_out(job: Job, path: Path) -> Iterator[Problem]:
             yield (*path, "over"), "parameters and over exclude each other; keep one"
         if not isinstance(job.over, list) and not _is_reference(job.over):
             yield (*path, "over"), "is neither a list nor ${jobs.NAME.result...}"
-    seen: set[str] = set()
-    for index, axis in enumerate(job.parameters):
-        if axis.name in seen:
-            yield (*path, "parameters", index, "name"), f"'{axis.name}' is there already"
-        seen.add(axis.name)
-    if (size := prod(len(axis.values) for axis in job.parameters)) > MOST_CHILDREN:
-        yield (*path, "parameters"), f"make {size:,} jobs; the most is {MOST_CHILDREN:,}"
+    yield from axis_faults(job, path)
 
 
 def _fan_in(job: Job, path: Path) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ keys, and is frozen. A model checks itself only; what jobs mean to each other is
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
@@ -88,12 +88,26 @@ class Resources(_Model):
 
 
 class Axis(_Model):
-    """One parameter of a fan-out and the values it takes."""
+    """One parameter of a fan-out and the values it takes: a list, or a range of whole numbers."""
 
     spelling = spelling.AXIS
 
     name: fields.AxisName
-    values: fields.JsonList
+    values: fields.JsonList | None = None
+    range: fields.Span | None = None
+
+    @property
+    def items(self) -> Sequence[Any]:
+        """Its values."""
+        return range(*self.range) if self.range else self.values or []
+
+    @classmethod
+    def _adapted(cls, data: dict[Any, Any]) -> dict[Any, Any]:
+        if "values" in data and "range" in data:
+            raise ValueError("'values' and 'range' exclude each other; keep one")
+        if "values" not in data and "range" not in data:
+            raise ValueError("needs values: a list, or range: its last number and more")
+        return data
 
 
 class Aggregation(_Model):
@@ -156,7 +170,11 @@ class Job(Work):
     parameters: tuple[Axis, ...] = ()
     over: fields.Json = None
     as_: fields.AxisName = DEFAULT_ITEM
+    combine: fields.Combine | None = None
+    include: tuple[fields.JsonObject, ...] | None = None
+    exclude: tuple[fields.JsonObject, ...] | None = None
     max_parallel_jobs: fields.Positive | None = None
+    keep_results: bool | None = None
     fan_out_job_id: fields.Text | None = None
     aggregation: Aggregation | None = None
 

@@ -88,7 +88,7 @@ RESOURCES = Spelling(
     disk=("storage",),
     bandwidth=("network",),
 )
-AXIS = Spelling(name=(), values=())
+AXIS = Spelling(name=(), values=(), range=())
 AGGREGATION = Spelling(
     strategy=(),
     metric_name=(),
@@ -111,7 +111,11 @@ JOB = Spelling(
     parameters=(),
     over=(),
     as_=("as",),
+    combine=(),
+    include=(),
+    exclude=(),
     max_parallel_jobs=(),
+    keep_results=(),
     fan_out_job_id=(),
     aggregation=(),
 )

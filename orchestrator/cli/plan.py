@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+from ...common.spec.axes import Combinations
 from .app import App
 from .graph import Node
 from .output import clean, emit, show, write
@@ -21,7 +21,7 @@ def generated(job: Job) -> int | None:
         return len(job.over)
     if job.over is not None:
         return None
-    return math.prod(len(axis.values) for axis in job.parameters) if job.parameters else 0
+    return len(Combinations(job))
 
 
 def count(workflow: Workflow) -> int | None:

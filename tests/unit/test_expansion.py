@@ -1,5 +1,6 @@
 """Fan-out: order, ids, substitution, and children found by their index."""
 
+import itertools
 import re
 import time
 import tracemalloc
@@ -210,3 +211,53 @@ def test_helpers_tell_kinds_and_generated_ids() -> None:
     assert not is_fan_out_job({"type": 3})
     names = ["a_10_x_1", "a_2_x_1", "b_1", "a", "a_x_1", "ab_1", "a_01_x", "a_0"]
     assert generated_job_ids("a", names) == ["a_0", "a_2_x_1", "a_10_x_1"]
+
+
+def values_of(axes: list[dict[str, Any]], **fields: Any) -> list[tuple[Any, ...]]:
+    expansion = Expansion(fan_out(parameters=axes, **fields))
+    assert len(set(expansion.child_ids(0, len(expansion)))) == len(expansion)
+    return [tuple(child.parameters.values()) for child in expansion]
+
+
+AXES: list[dict[str, Any]] = [{"name": "C", "values": [1, 10, 100]}, {"name": "g", "range": [2]}]
+
+
+def test_a_range_is_an_axis_of_whole_numbers() -> None:  # F4
+    assert values_of([{"name": "i", "range": 3}]) == [(0,), (1,), (2,)]
+    assert values_of([{"name": "i", "range": [5, 0, -2]}]) == [(5,), (3,), (1,)]
+    assert values_of([{"name": "i", "range": [3, 3]}]) == []
+    expansion = Expansion(fan_out(parameters=[{"name": "i", "range": 10**9}]))
+    assert (len(expansion), expansion.id(10**9 - 1)) == (10**9, "test_fanout_999999999_i_999999999")
+
+
+def test_zipped_axes_go_together() -> None:  # F4
+    axes = [{"name": "a", "values": ["x", "y"]}, {"name": "b", "range": 2}]
+    assert values_of(axes, combine="zip") == [("x", 0), ("y", 1)]
+    assert values_of(axes, combine="zip", exclude=[{"a": "x", "b": 0}]) == [("y", 1)]
+    assert len(values_of(axes, combine="product")) == 4
+
+
+def test_combinations_are_taken_out_and_added() -> None:  # F4
+    left = values_of(AXES, exclude=[{"C": 10}, {"C": 1, "g": 1}], include=[{"g": 7, "C": 5}])
+    assert left == [(1, 0), (100, 0), (100, 1), (5, 7)]
+    both = [{"name": "flag", "values": [True, 1, 1.5]}]
+    assert values_of(both, exclude=[{"flag": 1}]) == [(True,), (1.5,)]
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.lists(st.lists(st.integers(0, 3) | st.none(), min_size=3, max_size=3), max_size=3),
+)
+def test_what_is_left_is_the_product_without_what_matches(sizes, patterns) -> None:  # F4
+    axes = [{"name": f"a{place}", "range": size} for place, size in enumerate(sizes)]
+    exclude = [
+        {f"a{place}": value for place, value in enumerate(one[: len(sizes)]) if value is not None}
+        for one in patterns
+    ]
+    exclude = [one for one in exclude if one]
+    found = values_of(axes, exclude=exclude or None)
+    assert found == [
+        digits
+        for digits in itertools.product(*map(range, sizes))
+        if not any(all(digits[int(name[1:])] == v for name, v in one.items()) for one in exclude)
+    ]

@@ -106,9 +106,52 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
         ),
         ({"f": fan_out(parameters={"v": [1]})}, "jobs.f.parameters: "),
         (
-            {"f": fan_out(parameters=[{"name": n, "values": [0] * 1000} for n in ("v", "b", "c")])},
-            "jobs.f.parameters: make 1,000,000,000 jobs; the most is",
+            {"f": fan_out(parameters=[{"name": n, "range": 1001} for n in ("v", "b", "c")])},
+            "jobs.f.parameters: make 1,003,003,001 jobs; the most is 1,000,000,000",
         ),
+        ({"f": fan_out(parameters=[{"name": "v", "range": 10**9}])}, None),
+        (
+            {"f": fan_out(parameters=[{"name": "v", "range": [1, 2, 0]}])},
+            "jobs.f.parameters[0].range: [1, 2, 0] is no range; write 10, [0, 10] or [0, 10, 2]",
+        ),
+        (
+            {"f": fan_out(parameters=[{"name": "v"}])},
+            "jobs.f.parameters[0]: needs values: a list, or range",
+        ),
+        (
+            {"f": fan_out(parameters=[{"name": "v", "range": 2, "values": [1]}])},
+            "jobs.f.parameters[0]: 'values' and 'range' exclude each other",
+        ),
+        (
+            {
+                "f": fan_out(
+                    combine="zip", parameters=[*FAN_OUT["parameters"], {"name": "b", "range": 3}]
+                )
+            },
+            "jobs.f.parameters: zipped axes need as many values each: v has 2, b has 3",
+        ),
+        ({"f": fan_out(combine="sum")}, "jobs.f.combine: 'sum' is not one of product, zip"),
+        (
+            {"f": fan_out(include=[{"v": 5}, {"w": 5}])},
+            "jobs.f.include[1]: names w; it needs a value for each axis: v",
+        ),
+        (
+            {"f": fan_out(exclude=[{"v": 1}, {"w": 5}])},
+            "jobs.f.exclude[1]: names w; it takes values of axes: v",
+        ),
+        (
+            {"f": fan_out(exclude=[{"v": 3}])},
+            "jobs.f.exclude[0]: {'v': 3} is no combination of the axes",
+        ),
+        (
+            {"f": fan_out(parameters=[{"name": "v", "range": 10**7}], exclude=[{"v": 3}])},
+            "jobs.f.exclude: goes through all combinations: these are 10,000,000, the most is 1,000,000",
+        ),
+        (
+            {"f": fan_out(parameters=[], over=[1], combine="zip", template={"run": "m:f"})},
+            "jobs.f.combine: belongs to parameters; over is one list",
+        ),
+        ({"a": {**RUN, "keep_results": True}}, "jobs.a.keep_results: belongs to a fan-out"),
         ({"f": fan_out(max_parallel_jobs=0)}, "jobs.f.max_parallel_jobs: 0 is not a whole number"),
         (
             {"f": FAN_OUT, "g": {"type": "fan-in", "aggregation": {"strategy": "collect-all"}}},

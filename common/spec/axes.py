@@ -1,0 +1,126 @@
+"""The combinations of a fan-out's axes, each found by its index: nothing is materialised."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from math import prod
+from typing import Any
+
+from .models import Axis, Job
+from .places import Path, Problem
+from .wording import short
+
+#: The most jobs that one fan-out may make.
+MOST_CHILDREN = 1_000_000_000
+#: The most combinations out of which some may be excluded: the others are listed, four bytes each.
+MOST_LISTED = 1_000_000
+
+
+class Combinations(Sequence[dict[str, Any]]):
+    """Values by the name of their axis. Combination `i` of a product has the values that `i` spells in
+    mixed radix, the first axis slowest; zipped axes go together. Those that match an entry of `exclude`
+    are left out, those of `include` come last. Of axes with faults (`axis_faults`) it is as good as can be."""
+
+    def __init__(self, job: Job) -> None:
+        axes, self._zipped = job.parameters, job.combine == "zip"
+        self._axes = [(axis.name, axis.items) for axis in axes]
+        self._included = [
+            {axis.name: one.get(axis.name) for axis in axes} for one in job.include or ()
+        ]
+        self._left: Sequence[int] = range(_whole(axes, zipped=self._zipped))
+        if job.exclude and len(self._left) <= MOST_LISTED:
+            gone: set[int] = set()
+            for one in job.exclude:
+                gone.update(_matching(axes, one, zipped=self._zipped))
+            self._left = array("I", (index for index in self._left if index not in gone))
+
+    def __len__(self) -> int:
+        return len(self._left) + len(self._included)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= len(self._left):
+            return self._included[index - len(self._left)]
+        return self._spelled(self._left[index])
+
+    def _spelled(self, index: int) -> dict[str, Any]:
+        if self._zipped:
+            return {name: items[index] for name, items in self._axes}
+        values: list[tuple[str, Any]] = []
+        for name, items in reversed(self._axes):
+            index, place = divmod(index, len(items))
+            values.append((name, items[place]))
+        return dict(reversed(values))
+
+
+def axis_faults(job: Job, path: Path) -> Iterator[Problem]:
+    """What is wrong with the axes of a fan-out, and with what is taken out of them or added to them."""
+    if job.over is not None:
+        for field in ("combine", "include", "exclude"):
+            if getattr(job, field) is not None:
+                yield (*path, field), "belongs to parameters; over is one list"
+        return
+    counts: dict[str, int] = {}
+    for index, axis in enumerate(job.parameters):
+        if axis.name in counts:
+            yield (*path, "parameters", index, "name"), f"'{axis.name}' is there already"
+        counts[axis.name] = len(axis.items)
+    if job.combine == "zip" and len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        yield (*path, "parameters"), f"zipped axes need as many values each: {told}"
+        return
+    whole = _whole(job.parameters, zipped=job.combine == "zip")
+    if whole > MOST_CHILDREN:
+        yield (*path, "parameters"), f"make {whole:,} jobs; the most is {MOST_CHILDREN:,}"
+    for index, one in enumerate(job.include or ()):
+        if set(one) != set(counts):
+            message = f"names {_names(one)}; it needs a value for each axis: {_names(counts)}"
+            yield (*path, "include", index), message
+    if job.exclude and whole > MOST_LISTED:
+        message = f"goes through all combinations: these are {whole:,}, the most is {MOST_LISTED:,}"
+        yield (*path, "exclude"), message
+    elif job.exclude:
+        yield from _exclude_faults(job, job.exclude, set(counts), (*path, "exclude"))
+
+
+def _exclude_faults(
+    job: Job, exclude: Sequence[Mapping[str, Any]], axes: set[str], path: Path
+) -> Iterator[Problem]:
+    for index, one in enumerate(exclude):
+        if not one or not set(one) <= axes:
+            yield (*path, index), f"names {_names(one)}; it takes values of axes: {_names(axes)}"
+        elif not any(True for _ in _matching(job.parameters, one, zipped=job.combine == "zip")):
+            yield (*path, index), f"{short(dict(one))} is no combination of the axes"
+
+
+def _whole(axes: Sequence[Axis], *, zipped: bool) -> int:
+    counts = [len(axis.items) for axis in axes]
+    if not counts:
+        return 0
+    return min(counts) if zipped else prod(counts)
+
+
+def _matching(axes: Sequence[Axis], one: Mapping[str, Any], *, zipped: bool) -> Iterator[int]:
+    """The indexes of all combinations that have these values."""
+    places = [
+        [place for place, value in enumerate(axis.items) if _equal(value, one[axis.name])]
+        if axis.name in one
+        else range(len(axis.items))
+        for axis in axes
+    ]
+    if zipped:
+        yield from sorted(set.intersection(*(set(some) for some in places)))
+        return
+    for digits in product(*places):
+        index = 0
+        for axis, digit in zip(axes, digits, strict=True):
+            index = index * len(axis.items) + digit
+        yield index
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """As JSON has it: `true` is not 1, and 1 is 1.0."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _names(named: Iterable[str]) -> str:
+    return ", ".join(sorted(named)) or "nothing"
