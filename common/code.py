@@ -19,16 +19,27 @@ MAX_FOLDERS = 20_000
 #: A file that was written to so long ago has another time when it is written to again.
 SETTLED_NS = 2_000_000_000
 
+#: how a code root begins that is a bundle
+BUNDLE = "bundle:"
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 
 @dataclass(frozen=True, slots=True)
 class CodeRoot:
-    """The folder that a job's modules are imported from. `digest` is 16 hex digits."""
+    """The folder that a job's modules are imported from, or a bundle (`bundles.py`). `digest` is that of
+    what it holds: 16 hex digits, 32 of a bundle."""
 
     root: str
     digest: str
 
+
+def is_bundle(root: str) -> bool:
+    """Does a code root name a bundle, not a folder?"""
+    return root.startswith(BUNDLE)
+
+
+#: folders that this process has unpacked of bundles, by path
+of_bundles: dict[str, CodeRoot] = {}
 
 #: what was read of files, by path: size, time and number of the file, and its digest
 _seen: dict[str, tuple[tuple[int, int, int], bytes]] = {}
@@ -38,9 +49,12 @@ def code_root(folder: Path) -> CodeRoot:
     """The code root of a folder: equal content at equal relative paths gives an equal digest.
 
     Hidden folders, caches and virtual environments do not count; nor does a file
-    that vanishes while it is read. Raises NotADirectoryError.
+    that vanishes while it is read. A folder that came in a bundle has that for a root.
+    Raises NotADirectoryError.
     """
     top = str(Path(folder).resolve())
+    if top in of_bundles:
+        return of_bundles[top]
     if not os.path.isdir(top):
         raise NotADirectoryError(f"{top} is no folder to import code from")
     digest = blake2b(digest_size=8)

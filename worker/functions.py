@@ -6,9 +6,11 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import CoroutineType
 from typing import Any
 
+from ..common.code import is_bundle
 from ..common.context import importing
 from ..common.errors import CodeMissing
 
@@ -18,19 +20,42 @@ class Functions:
 
     def __init__(self) -> None:
         self._root = ""
+        #: a bundle that has yet to be fetched and unpacked: with the first job, whose error it is if it fails
+        self.bundle = ""
+        self._unpacked = False
         self._found: dict[str, Callable[..., Any]] = {}
 
     def load(self, root: str) -> None:
         """Makes `root` the first place to import from, and the working directory.
 
-        A root that is not on this machine is no error yet: the code may be installed.
+        A root that is not on this machine is no error yet: the code may be installed. Of a bundle
+        nothing is done before `unpack`.
         """
+        if is_bundle(root):
+            self.bundle = root
+            return
         self._root = root
         if root:
             sys.path.insert(0, root)
             importlib.invalidate_caches()
             if os.path.isdir(root):
                 os.chdir(root)
+
+    def unpack(self) -> None:
+        """Makes the bundle that was loaded the first place to import from. Raises CodeMissing."""
+        from ..common import bundles  # slow to import, and most slots do without
+        from ..common.settings import Settings
+        from ..common.state.connection import connect
+
+        settings = Settings.load()
+        client = connect(settings.redis_url or "")
+        try:
+            root = bundles.unpacked(self.bundle, client, settings.home / "bundles")
+        finally:
+            client.close()
+        self.bundle = ""
+        self.load(str(root))
+        self._unpacked = True
 
     def find(self, run: str) -> Callable[..., Any]:
         """The function. Raises CodeMissing, or whatever importing its module raises."""
@@ -48,6 +73,8 @@ class Functions:
             missing = error.name or ""
             if missing and (module_name == missing or module_name.startswith(f"{missing}.")):
                 raise CodeMissing(self._advice(run, f"there is no module {missing!r}")) from None
+            if self._unpacked:
+                raise CodeMissing(self._advice(run, f"there is no module {missing!r}")) from None
             raise
         for part in path.split("."):
             try:
@@ -62,6 +89,12 @@ class Functions:
         return called
 
     def _advice(self, run: str, why: str) -> str:
+        if self._unpacked:
+            from ..common import bundles
+
+            missing = bundles.missing_imports(Path(self._root))
+            more = f"; not installed on this node: {', '.join(missing)}" if missing else ""
+            return f"cannot run {run!r}: {why} in the bundle or among the installed packages{more}"
         if self._root and not os.path.isdir(self._root):
             return (
                 f"cannot run {run!r}: {why}, and its folder {self._root} is not on this node; "

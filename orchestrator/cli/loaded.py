@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .app import App
 
 if TYPE_CHECKING:
+    from ...common.bundles import Bundle
     from ...common.code import CodeRoot
     from ...common.spec.models import Workflow
 
@@ -20,12 +21,18 @@ class Loaded:
 
     workflow: Workflow
     code: CodeRoot
+    bundle: Bundle | None = None
 
 
-def load(app: App, file: str, assignments: tuple[tuple[str, Any], ...] = ()) -> Loaded:
-    """Reads and checks a workflow file; writes nothing, starts nothing.
+def load(
+    app: App,
+    file: str,
+    assignments: tuple[tuple[str, Any], ...] = (),
+    bundle: str | None = None,
+) -> Loaded:
+    """Reads and checks a workflow file, and packs the folder `bundle`; writes nothing, starts nothing.
 
-    Raises SpecError with every fault at once.
+    Raises SpecError with every fault at once, InputError for a bundle that is none.
     """
     from ...common.code import code_root
     from ...common.spec.functions import resolver
@@ -35,7 +42,12 @@ def load(app: App, file: str, assignments: tuple[tuple[str, Any], ...] = ()) -> 
     limit = app.settings().spec_limit_bytes
     find = resolver(folder)
     workflow = load_workflow(file, dict(assignments), limit_bytes=limit, resolver=find)
-    return Loaded(workflow, code_root(folder))
+    if bundle is None:
+        return Loaded(workflow, code_root(folder))
+    from ...common.bundles import pack
+
+    packed = pack(Path(bundle), int(app.settings().bundle_limit_bytes))
+    return Loaded(workflow, packed.code(folder), packed)
 
 
 def cores() -> int:

@@ -14,6 +14,11 @@ from .app import App, Command, one_file, pass_app, workflow_file
 from .output import emit, say, write
 from .parameters import Duration, Workers, set_option
 
+bundle_option = click.option(
+    "--bundle",
+    metavar="DIR",
+    help="Pack this folder, which holds the file and its code, and let the workers unpack it.",
+)
 #: Exit code of a command that Ctrl-C has ended.
 CANCELED = 3
 
@@ -30,6 +35,7 @@ CANCELED = 3
 @click.option(
     "-w", "--workers", type=Workers(), help="How many jobs may run at once (else one a core)."
 )
+@bundle_option
 @click.option("--dry-run", is_flag=True, help="Check the file, show what would run, and stop.")
 @pass_app
 def run(
@@ -40,6 +46,7 @@ def run(
     assignments: tuple[tuple[str, Any], ...],
     parallel: bool | None,
     workers: int | str | None,
+    bundle: str | None,
     dry_run: bool,
 ) -> int:
     """Run a workflow file and show its progress and its result.
@@ -47,7 +54,7 @@ def run(
     Without a Redis URL everything it needs is started for it and stopped after it;
     with one, the cluster there runs it. Ctrl-C cancels it.
     """
-    ready = loaded.load(app, one_file(file, file_option), assignments)
+    ready = loaded.load(app, one_file(file, file_option), assignments, bundle)
     count = loaded.slots(
         ready.workflow.parallel_execution,
         ready.workflow.num_workers,
@@ -65,7 +72,7 @@ def run(
         if told and not opened.embedded:
             say("-w and -p do nothing here: the cluster's workers decide how much runs at once")
         with hosted(opened, count, told=told) as check:
-            execution = opened.service.submit(ready.workflow, code=ready.code)
+            execution = opened.service.submit(ready.workflow, code=ready.code, bundle=ready.bundle)
             state = follow.follow_or_cancel(opened.service, execution)
             check()
             return follow.conclude(app, state)
@@ -108,6 +115,7 @@ def hosted(
 @click.command(cls=Command)
 @workflow_file
 @set_option
+@bundle_option
 @click.option("--key", help="Submitting again under the same key gives the same execution.")
 @pass_app
 def submit(
@@ -116,12 +124,15 @@ def submit(
     file: str | None,
     file_option: str | None,
     assignments: tuple[tuple[str, Any], ...],
+    bundle: str | None,
     key: str | None,
 ) -> None:
     """Hand a workflow over and print its execution's ID alone."""
-    ready = loaded.load(app, one_file(file, file_option), assignments)
+    ready = loaded.load(app, one_file(file, file_option), assignments, bundle)
     with session.open_session(app) as opened:
-        execution = opened.service.submit(ready.workflow, key=key, code=ready.code)
+        execution = opened.service.submit(
+            ready.workflow, key=key, code=ready.code, bundle=ready.bundle
+        )
         idle = session.nobody_works(opened)
     if app.json:
         emit({"id": execution})

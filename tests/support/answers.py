@@ -59,7 +59,7 @@ class FakeService:
             raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
         return ID
 
-    def submit(self, workflow: Workflow, *, key: str | None = None, code: Any = None) -> str:
+    def submit(self, workflow: Workflow, *, key: str | None = None, **_: Any) -> str:
         if self.fault:
             raise self.fault
         self.asked.append(("submit", workflow.name, key))

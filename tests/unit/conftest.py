@@ -30,7 +30,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeService:
         cli = redis_cli_line(url)
         yield session.Session(fake, Settings(), url, cli, embedded=False)  # type: ignore[arg-type]
 
-    def load(app: Any, file: str, assignments: Any = ()) -> loaded.Loaded:
+    def load(app: Any, file: str, assignments: Any = (), bundle: Any = None) -> loaded.Loaded:
         return loaded.Loaded(Workflow.model_validate(WORKFLOW), CodeRoot("/code", "0"))
 
     monkeypatch.setattr(session, "open_session", open_session)

@@ -1,0 +1,63 @@
+"""Which nodes there are, and who else is there to do the work."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..common.errors import WaitTimeout
+from ..common.state import keys
+from .rows import Living, node_row
+
+
+def rows(client: Any) -> list[dict[str, Any]]:
+    """The nodes that are registered, by name."""
+    seconds, micros = client.time()
+    now_ms = int(seconds) * 1000 + int(micros) // 1000
+    beats = sorted((member.decode(), int(beat)) for member, beat in _beats(client))
+    return [node_row(id_, now_ms - beat, _fields(client, id_)) for id_, beat in beats]
+
+
+def living(client: Any, timeout_s: float, *, hosted: bool, embedded: bool) -> Living:
+    """Who is there; `timeout_s` is after how much silence a node is not, the rest as in Living."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.zrange(keys.nodes(), 0, -1, withscores=True)
+        pipe.time()
+        pipe.exists(keys.lock("leader"))
+        pipe.exists(keys.suspended())
+        pipe.smembers(keys.paused())
+        beats, (seconds, _), leader, all_paused, paused = pipe.execute()
+    oldest_ms = 1000 * int(seconds) - 1000 * timeout_s - 1000
+    nodes = {member.decode(): beat >= oldest_ms for member, beat in beats}
+    with client.pipeline(transaction=False) as pipe:
+        for name in nodes:
+            pipe.hmget(keys.node(name), "state", "drain")
+        states = dict(zip(nodes, pipe.execute(), strict=True))
+    ending = {name for name, (state, drain) in states.items() if drain or state == b"draining"}
+    return Living(
+        nodes=nodes,
+        draining=frozenset(ending),
+        orchestrators=bool(leader),
+        paused=None if all_paused else frozenset(name.decode() for name in paused),
+        hosted=hosted,
+        embedded=embedded,
+    )
+
+
+def await_one(client: Any, timeout_s: float) -> None:
+    """Returns when some node is registered. Raises WaitTimeout."""
+    deadline = time.monotonic() + timeout_s
+    while not _beats(client):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise WaitTimeout("no worker has registered; its log is in the data folder")
+        # An event may come between the question and the wait: look again soon.
+        client.xread({keys.events(): "$"}, block=max(1, int(1000 * min(left, 0.2))))
+
+
+def _beats(client: Any) -> list[tuple[bytes, float]]:
+    return list(client.zrange(keys.nodes(), 0, -1, withscores=True))
+
+
+def _fields(client: Any, id_: str) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in client.hgetall(keys.node(id_)).items()}
