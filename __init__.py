@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .common import context, errors
     from .common.handlers import handler, register_handler
+    from .common.values import register_codec
     from .orchestrator.sdk.asynchronous import AsyncCluster, AsyncExecution
     from .orchestrator.sdk.cluster import Cluster, Execution
     from .orchestrator.sdk.executor import PenstockExecutor
@@ -34,6 +35,7 @@ __all__ = [
     "context",
     "errors",
     "handler",
+    "register_codec",
     "register_handler",
     "task",
     "workflow",
@@ -52,6 +54,7 @@ _HOMES = {
     "Workflow": ".orchestrator.sdk.workflows",
     "workflow": ".orchestrator.sdk.workflows",
     "handler": ".common.handlers",
+    "register_codec": ".common.values",
     "register_handler": ".common.handlers",
 }
 

@@ -7,10 +7,11 @@ import math
 import os
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from ..common.errors import PenstockError
 from ..common.jsontext import json_writer
+from ..common.values import codec_of
 
 MAX_METRICS = 1000
 MAX_MESSAGE = 8 * 1024
@@ -21,26 +22,48 @@ class ResultError(PenstockError):
     """A job returned what cannot be recorded; the message says what and where."""
 
 
-def encode_result(value: Any, limit_bytes: int) -> bytes:
-    """`value` as JSON text. Tuples become lists, numpy scalars numbers.
+class Keeper(Protocol):
+    """Writes to a file what does not travel inline; gives what stands for it in the JSON."""
 
-    Raises ResultError for what JSON cannot hold, with the type and the path to
-    it, and for text over `limit_bytes`.
+    def value(self, value: Any) -> Any:
+        """Of a type that JSON does not hold. Raises TypeError where no codec does either."""
+
+    def text(self, text: bytes, metrics: dict[str, float]) -> Any:
+        """JSON that is too large."""
+
+
+def encode_result(value: Any, limit_bytes: int, keeper: Keeper) -> bytes:
+    """`value` as JSON text. Tuples become lists, numpy scalars numbers, other types what `keeper` makes
+    of them, as does the whole where its text is over `limit_bytes`.
+
+    Raises ResultError for what cannot travel, with the type and the path to it, and what `keeper` raises.
     """
     try:
         text = _dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ResultError(_explain(value, error)) from None
+        text = _with_kept(value, error, keeper)
     try:
         encoded = text.encode()
     except UnicodeEncodeError:  # a lone surrogate: \uXXXX can carry it
-        encoded = json.dumps(value, default=_scalar).encode()
+        encoded = json.dumps(json.loads(text)).encode()
     if len(encoded) > limit_bytes:
-        raise ResultError(
-            f"the result is {_size(len(encoded))} of JSON, over the limit of {_size(limit_bytes)} "
-            "(PENSTOCK_RESULT_LIMIT_BYTES): write it to a file and return the path"
-        )
+        encoded = json.dumps(keeper.text(encoded, metrics_of(value))).encode()
     return encoded
+
+
+def _with_kept(value: Any, error: Exception, keeper: Keeper) -> str:
+    def default(part: Any) -> Any:
+        try:
+            return _scalar(part)
+        except TypeError:
+            return keeper.value(part)
+
+    if isinstance(error, TypeError):
+        try:
+            return json.dumps(value, ensure_ascii=False, default=default)
+        except (TypeError, ValueError, RecursionError) as again:
+            error = again
+    raise ResultError(_explain(value, error)) from None
 
 
 def metrics_of(value: Any) -> dict[str, float]:
@@ -159,8 +182,8 @@ def _faults(path: str, value: Any, above: frozenset[int]) -> Iterator[tuple[str,
         try:
             _scalar(value)
         except TypeError:
-            yield path, f"{type(value).__name__} is not JSON"
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count} bytes"
+            if codec_of(value) is None:
+                yield (
+                    path,
+                    f"a {type(value).__name__} is not JSON, and no codec is registered for it",
+                )

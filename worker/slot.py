@@ -17,19 +17,46 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TextIO, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from ..common import context
+from ..common import context, values
 from . import frames
 from .functions import Functions, call
 from .parentage import become_subreaper, tie_to_parent
 from .results import describe_error, encode_result, error_record, metrics_of
 from .shared import SharedPage
 
+if TYPE_CHECKING:
+    from ..common.artifacts import Artifacts
+
+#: gives commands their configuration as text, so that what stands for a value is all that it can give
+_SHELL = "penstock.worker.shell:run"
 #: JSON that is known to be one object and nothing around it needs no more than this.
 _decode = json.JSONDecoder().raw_decode
 #: Results wait this long at most for the bell, in ns.
 BELL_NS = 2_000_000
+
+
+@cache
+def _artifacts() -> Artifacts | None:
+    from ..common.artifacts import artifacts  # slow to import, and most slots do without
+    from ..common.settings import Settings
+
+    return artifacts(Settings.load())
+
+
+class _Keeper:
+    """Writes to files what does not travel inline of a job's result."""
+
+    def __init__(self, order: frames.Order) -> None:
+        self._of = (order.execution, order.name)
+
+    def value(self, value: Any) -> Any:
+        return values.keep(value, _artifacts(), *self._of)
+
+    def text(self, text: bytes, metrics: dict[str, float]) -> Any:
+        return values.keep_json(text, metrics, _artifacts(), *self._of)
 
 
 class Slot:
@@ -68,11 +95,15 @@ class Slot:
         for message in self._unpacker.feed(data):
             if isinstance(message, frames.Load):
                 self._functions.load(message.root)
-                os.close(self._cwd)
-                self._cwd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+                self._keep_cwd()
             else:
                 self._orders.extend(message.orders)
         return bool(data)
+
+    def _keep_cwd(self) -> None:
+        """Each job begins in the folder that we are in now."""
+        os.close(self._cwd)
+        self._cwd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
 
     def _take(self, order: frames.Order) -> bool:
         """Runs an order, unless it is revoked. False: this slot must not run another."""
@@ -118,14 +149,20 @@ class Slot:
     def _attempt(self, order: frames.Order) -> tuple[bool, bytes, bytes, dict[str, float]]:
         """(ok, result, error, metrics) of the job, whatever it does to itself."""
         try:
+            if self._functions.bundle:
+                self._functions.unpack()
+                self._keep_cwd()
             function = self._functions.find(order.run)
             self._called_ns = time.monotonic_ns()  # importing counts once, not for each run
             config, _ = _decode(order.config.decode())
+            if values.MARK_BYTES in order.config and order.run != _SHELL:
+                config = values.loaded(config, _artifacts)
             value = call(function, **config)
         except BaseException as error:
             return False, b"", describe_error(error), {}
         try:
-            return True, encode_result(value, self._limit), b"", metrics_of(value)
+            result = encode_result(value, self._limit, _Keeper(order))
+            return True, result, b"", metrics_of(value)
         except BaseException as error:
             return False, b"", error_record(type(error).__name__, str(error)), {}
 

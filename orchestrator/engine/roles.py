@@ -53,9 +53,15 @@ class Leader:
     """What must be done once: trims indexes of what has expired."""
 
     def __init__(
-        self, store: Store, name: str, ttl_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        name: str,
+        ttl_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        forget: Callable[[str], None] = lambda execution: None,
     ):
-        self._store, self._clock = store, clock
+        """`forget` takes away what an execution has outside of Redis, once it is gone."""
+        self._store, self._clock, self._forget = store, clock, forget
         self.lock = Lock(store, LEADER, name, ttl_s)
         self._renew_s = min(LEADER_RENEW_S, ttl_s / 3)
         self._renewed = self._trimmed = float("-inf")
@@ -86,15 +92,17 @@ class Leader:
             name = key.decode().removeprefix(keys.queue(""))
             for registry in (keys.finished(name), keys.failed(name)):
                 client.zremrangebyscore(registry, 0, now_s)
-        _drop_gone(client, keys.executions(), keys.execution)
-        _drop_gone(client, keys.dead(), keys.job)
+        _drop_gone(client, keys.executions(), keys.execution, self._forget)
+        _drop_gone(client, keys.dead(), keys.job, lambda job: None)
 
     def stop(self) -> None:
         """Gives the lead to another at once."""
         self.lock.release()
 
 
-def _drop_gone(client: Any, index: str, key_of: Callable[[str], str]) -> None:
+def _drop_gone(
+    client: Any, index: str, key_of: Callable[[str], str], forget: Callable[[str], None]
+) -> None:
     """Removes members whose keys are gone, 500 at a time, oldest first."""
     start = 0
     while page := client.zrange(index, start, start + 499):
@@ -102,6 +110,8 @@ def _drop_gone(client: Any, index: str, key_of: Callable[[str], str]) -> None:
             for member in page:
                 pipe.exists(key_of(member.decode()))
             gone = [member for member, there in zip(page, pipe.execute(), strict=True) if not there]
+        for member in gone:
+            forget(member.decode())
         if gone:
             client.zrem(index, *gone)
         start += len(page) - len(gone)

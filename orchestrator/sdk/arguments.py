@@ -10,6 +10,7 @@ from typing import Any
 
 from ...common.errors import InputError
 from ...common.spec.placeholders import escape
+from ...common.values import ValueFailed
 from .jobs import Job, JobArray
 
 #: lists and dicts may lie so deep in each other
@@ -75,11 +76,15 @@ class Travelling:
     """Arguments on their way: `upstreams` are the jobs that they wait for, in order.
 
     `of_session` says whether a job is of the session that they are for. The result of any other is
-    waited for, here.
+    waited for, here. `keep` writes values of other types to files, and gives what stands for them.
     """
 
-    def __init__(self, of_session: Callable[[Job[Any] | JobArray[Any]], bool]):
-        self._of_session = of_session
+    def __init__(
+        self,
+        of_session: Callable[[Job[Any] | JobArray[Any]], bool],
+        keep: Callable[[Any], dict[str, Any]],
+    ):
+        self._of_session, self._keep = of_session, keep
         self.upstreams: dict[str, None] = {}
 
     def wait_for(self, job: Job[Any] | JobArray[Any]) -> None:
@@ -132,10 +137,15 @@ class Travelling:
             return value
         if getattr(value, "shape", None) == () and hasattr(value, "item"):  # of NumPy
             return self._scalar(value.item(), place)
-        raise InputError(
-            f"{place}: a {type(value).__name__} cannot travel to a worker; give texts, numbers, lists and "
-            "dicts, or write it to a file that the nodes share and give its path"
-        )
+        try:
+            return self._keep(value)
+        except TypeError:
+            raise InputError(
+                f"{place}: a {type(value).__name__} cannot travel to a worker; give texts, numbers, lists, dicts, "
+                "bytes, NumPy arrays or data frames, or say how it is written with register_codec"
+            ) from None
+        except ValueFailed as error:
+            raise InputError(f"{place}: {error}") from None
 
 
 def _placeholder(name: str) -> str:

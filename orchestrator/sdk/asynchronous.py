@@ -70,15 +70,15 @@ class AsyncCluster:
     stands still; a long `.map` can be given to `asyncio.to_thread`.
     """
 
-    def __init__(self, url: str | None = None):
-        self._url = url
+    def __init__(self, url: str | None = None, *, bundle: str | Path | None = None):
+        self._connect = partial(Cluster, url, bundle=bundle)
         self._cluster: Cluster | None = None
         self._connecting: asyncio.Future[Cluster] | None = None
 
     async def _connected(self) -> Cluster:
         if self._cluster is None:
             if self._connecting is None:
-                self._connecting = in_thread(partial(Cluster, self._url))
+                self._connecting = in_thread(self._connect)
             try:
                 self._cluster = await asyncio.shield(self._connecting)
             finally:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ...common.code import CodeRoot, code_root
 from ...common.context import is_importing, waiting
@@ -22,11 +22,15 @@ from ...common.state.connection import check, connect
 from ...common.state.lock import LEADER, Held, Lock, holding
 from ...common.state.scripts import Limits
 from ...common.state.store import Store
+from ...common.values import loaded
 from ..service import Service
 from .machine import Machine
 from .notebook import shown
 from .session import Session
 from .tasks import in_session
+
+if TYPE_CHECKING:
+    from ...common.bundles import Bundle
 
 #: the blocks that this thread (or task of asyncio) is in, the innermost last
 _entered: ContextVar[tuple[tuple[Cluster, Session, AbstractContextManager[None]], ...]] = (
@@ -43,16 +47,20 @@ class Cluster:
     `with cluster:`, any number of times: tasks that are called inside are submitted to it, as one
     execution. At the end of the block this machine waits until all of its jobs have ended, or cancels
     them when the block raises; a cluster goes on with them.
+
+    With a `bundle`, a folder that holds the code, that is packed now, and workers unpack it; else they find
+    the code at the same path, or installed.
     """
 
-    def __init__(self, url: str | None = None):
-        """Raises RedisUnavailable when nothing answers, UnsafeRedis, InputError for a bad setting."""
+    def __init__(self, url: str | None = None, *, bundle: str | Path | None = None):
+        """Raises RedisUnavailable when nothing answers, UnsafeRedis, InputError for a bad setting or bundle."""
         if is_importing():
             raise InputError(
                 "a worker imports this program to find a task in it, and the program connects to a "
                 'cluster meanwhile: put that under `if __name__ == "__main__":`'
             )
         settings = Settings.load(redis_url=url)
+        self._bundle = None if bundle is None else _packed(Path(bundle), settings)
         self._machine = None if settings.redis_url else Machine(settings)
         self._ending = weakref.finalize(self, self._machine.close) if self._machine else None
         url = self._machine.url if self._machine else settings.redis_url or ""
@@ -65,25 +73,30 @@ class Cluster:
 
     @staticmethod
     def add_argparse_args(parser: argparse.ArgumentParser) -> None:
-        """Adds the options of a program that say which cluster it is to use: `--redis-url`."""
+        """Adds the options of a program that say which cluster it is to use, and how its code gets
+        there: `--redis-url`, `--bundle`."""
         parser.add_argument(
             "--redis-url",
             metavar="URL",
             help="the cluster's Redis (else PENSTOCK_REDIS_URL; without any this machine)",
         )
+        parser.add_argument(
+            "--bundle", metavar="DIR", help="pack this folder, and let the workers unpack it"
+        )
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> Self:
         """The cluster that a program's options name. Raises as `Cluster`."""
-        return cls(args.redis_url)
+        return cls(args.redis_url, bundle=args.bundle)
 
     def session(self, id_: str = "", parent: str = "") -> Session:
         """What a `with cluster:` submits its tasks to, for those who submit by themselves.
 
         With an id it is that one, new or gone on with; `parent` is the job that it belongs to.
         """
-        code = lambda folder: _inside(code_root(folder))  # noqa: E731
-        session = Session(self.service, code, id_, parent)
+        if self._bundle:
+            self.service.keep(self._bundle)
+        session = Session(self.service, self._code, id_, parent)
         session.cluster = self  # which lives as long as what asks it
         self._sessions.add(session)
         return session
@@ -159,19 +172,26 @@ class Cluster:
         """
         given = dict(params or {})
         if isinstance(workflow, Mapping):
-            code = code_root(Path.cwd())
-            loaded = parse_workflow(workflow, given, resolver=self._resolver(code))
+            folder = Path.cwd()
+            code = self._code(folder)
+            loaded = parse_workflow(workflow, given, resolver=self._resolver(folder, code))
         elif isinstance(workflow, str | os.PathLike):
-            code = code_root(Path(workflow).resolve().parent)
-            loaded = load_workflow(workflow, given, resolver=self._resolver(code))
+            folder = Path(workflow).resolve().parent
+            code = self._code(folder)
+            loaded = load_workflow(workflow, given, resolver=self._resolver(folder, code))
         else:
             raise InputError(f"a workflow is a mapping, or a file's path; this is {workflow!r:.60}")
-        return Execution(self, self.service.submit(loaded, key=key, code=_inside(code)))
+        bundle = self._bundle
+        return Execution(self, self.service.submit(loaded, key=key, code=code, bundle=bundle))
 
-    def _resolver(self, code: CodeRoot) -> Resolver:
+    def _code(self, folder: Path) -> CodeRoot:
+        """What workers import the modules of a folder from."""
+        return self._bundle.code(folder) if self._bundle else code_root(folder)
+
+    def _resolver(self, folder: Path, code: CodeRoot) -> Resolver:
         if self._checked[0] != code:
             self._checked = (code, {})
-        return resolver(Path(code.root), known=self._checked[1])
+        return resolver(folder, known=self._checked[1])
 
     def execution(self, id_: str) -> Execution:
         """An execution that was submitted earlier. Raises NotFound."""
@@ -192,10 +212,10 @@ class Cluster:
         return holding(Lock(self.service.store, name, ttl_s=ttl_s), wait_s)
 
 
-def _inside(code: CodeRoot) -> CodeRoot:
-    """Inside a job, the job's own code root: its folder was digested when it was submitted."""
-    root, digest = os.environ.get("PENSTOCK_CODE_ROOT"), os.environ.get("PENSTOCK_CODE_DIGEST")
-    return CodeRoot(root, digest) if root == code.root and digest else code
+def _packed(folder: Path, settings: Settings) -> Bundle:
+    from ...common.bundles import pack  # slow to import, and most programs do without
+
+    return pack(folder, int(settings.bundle_limit_bytes))
 
 
 class Execution:
@@ -224,7 +244,8 @@ class Execution:
     def result(self, timeout: float | None = None) -> Any:
         """Waits, and returns the execution's result. Raises ExecutionFailed, ExecutionCanceled."""
         with self.waited_for():
-            return self._cluster.service.wait_result(self.id, timeout)
+            found = self._cluster.service.wait_result(self.id, timeout)
+            return loaded(found, self._cluster.service.artifacts)
 
     @contextmanager
     def waited_for(self) -> Iterator[None]:

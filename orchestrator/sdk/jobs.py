@@ -10,7 +10,7 @@ from concurrent.futures import Future, TimeoutError, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from ...common.errors import InputError, JobCanceled, JobFailed, WaitTimeout
+from ...common.errors import InputError, JobCanceled, JobFailed, PenstockError, WaitTimeout
 from ...common.state.states import JOB_TERMINAL
 
 if TYPE_CHECKING:
@@ -96,7 +96,12 @@ class Job(Future[R]):
         if self.done():
             return
         if status == FINISHED:
-            self.set_result(json.loads(text))
+            try:
+                value = self.session.value_of(text)
+            except PenstockError as error:  # it is a file, and that cannot be read here
+                self.set_exception(error)
+            else:
+                self.set_result(value)
         else:
             self.set_exception(error_of(self.name, status, text))
 
@@ -173,7 +178,7 @@ class JobArray(Sequence[Job[R]], Generic[R]):
         for index, (status, text) in enumerate(self.session.outcomes(self.names)):
             if status != FINISHED:
                 raise error_of(f"{self.name}[{index}]", status, text)
-            yield json.loads(text)
+            yield self.session.value_of(text)
 
 
 def child_name(array: str, index: int) -> str:

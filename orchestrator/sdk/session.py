@@ -29,6 +29,7 @@ from ...common.jobs import job_id, new_execution_id, rq_data
 from ...common.spec import models
 from ...common.spec.functions import check_functions
 from ...common.state.chunks import CHUNK, STATIC, NewJob
+from ...common.values import keep, loads
 from ..engine.compiler import Fields, call_fields, setting_fields
 from ..engine.sessions import LEFT_OPEN_S
 from ..insist import insist
@@ -176,7 +177,10 @@ class Session:
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         name = task.function.__name__
         given = bound(task.function, args, kwargs, where)
-        travelling = Travelling(lambda job: job.session is self)
+        travelling = Travelling(
+            lambda job: job.session is self,
+            lambda value: keep(value, self._service.artifacts(), self.id, name),
+        )
         for upstream in task.upstreams:
             travelling.wait_for(upstream)
         config = {
@@ -361,6 +365,10 @@ class Session:
         for at, row in zip(canceled, rows, strict=True):
             found[at] = CANCELED, json.dumps({"message": row["reason"]}).encode()
         return found
+
+    def value_of(self, text: bytes) -> Any:
+        """What a job returned, of its result in Redis. Raises ValueFailed, NotFound."""
+        return loads(text, self._service.artifacts)
 
     def log(self, name: str) -> str:
         """What a job has printed."""

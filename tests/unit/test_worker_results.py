@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.common.values import codec_of
 from penstock.worker.results import (
     MAX_MESSAGE,
     ResultError,
@@ -29,9 +30,29 @@ VALUES = st.recursive(
 )
 
 
+class Kept:
+    """Keeps in memory what does not travel inline."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+
+    def value(self, value: Any) -> Any:
+        if codec_of(value) is None:
+            raise TypeError
+        self.all.append(value)
+        return {"kept": len(self.all) - 1}
+
+    def text(self, text: bytes, metrics: dict[str, float]) -> Any:
+        self.all.append(text)
+        return {"text": len(self.all) - 1, "metrics": metrics}
+
+
 @given(VALUES)
 def test_json_values_come_back_as_they_were(value: Any) -> None:  # W5
-    assert json.loads(encode_result(value, LIMIT)) == value
+    assert json.loads(encode_result(value, LIMIT, Kept())) == value
+
+
+NO_CODEC = "is not JSON, and no codec is registered for it"
 
 
 class Estimator:
@@ -54,18 +75,16 @@ def _deep() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"model": Estimator()}, "result.model: Estimator is not JSON"),
-        ([1, (2, {3})], "result[1][1]: set is not JSON"),
-        (b"x", "result: bytes is not JSON"),
+        ({"model": Estimator()}, f"result.model: a Estimator {NO_CODEC}"),
+        ([1, (2, {3})], f"result[1][1]: a set {NO_CODEC}"),
         ({(1, 2): 3}, "result: has a key of type tuple; keys are text"),
-        ({"a": np.zeros(3)}, "result.a: ndarray is not JSON"),
         (_loop(), "result[0].again: refers to itself"),
         (_deep(), "the result is nested too deeply for JSON"),
     ],
 )
 def test_what_json_cannot_hold_is_named_with_its_place(value: Any, message: str) -> None:  # W5
     with pytest.raises(ResultError) as caught:
-        encode_result(value, LIMIT)
+        encode_result(value, LIMIT, Kept())
     assert str(caught.value) == message
 
 
@@ -83,13 +102,27 @@ def test_what_json_cannot_hold_is_named_with_its_place(value: Any, message: str)
     ],
 )
 def test_what_is_nearly_json_is_made_so(value: Any, text: bytes) -> None:  # W5
-    assert encode_result(value, LIMIT) == text
+    assert encode_result(value, LIMIT, Kept()) == text
 
 
-def test_a_result_over_the_limit_is_refused() -> None:  # W5
-    assert encode_result("x" * 8, 10) == b'"xxxxxxxx"'
-    with pytest.raises(ResultError, match="PENSTOCK_RESULT_LIMIT_BYTES"):
-        encode_result("x" * 9, 10)
+def test_a_result_over_the_limit_is_kept_elsewhere_with_its_metrics() -> None:  # W5
+    kept = Kept()
+    assert encode_result("x" * 8, 10, kept) == b'"xxxxxxxx"'
+    assert json.loads(encode_result({"loss": 0.5}, 10, kept)) == {
+        "text": 0,
+        "metrics": {"loss": 0.5},
+    }
+    assert kept.all == [b'{"loss": 0.5}']
+
+
+def test_what_json_does_not_hold_is_kept_where_it_stands() -> None:  # W5
+    kept, array = Kept(), np.zeros(3)
+    encoded = encode_result(
+        {"a": [1, array], "n": np.int64(2), "b": b"x", "u": "\udcff"}, LIMIT, kept
+    )
+    assert json.loads(encoded) == {"a": [1, {"kept": 0}], "n": 2, "b": {"kept": 1}, "u": "\udcff"}
+    assert kept.all[0] is array
+    assert kept.all[1] == b"x"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""Files of values that do not travel inline: in a folder that all machines share, or behind a URL of fsspec.
+
+Of each execution a folder, of each value a file, written once under a name of its own: what an attempt
+wrote is seen by nobody before its result, which names it, is recorded. An execution's files go with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from .errors import InputError, NotFound
+from .settings import Settings
+
+_KEY = re.compile(r"[0-9a-z]{12,26}/[A-Za-z0-9_.-]+")
+_HERE = ("", "localhost", "127.0.0.1", "::1")
+
+
+class Artifacts:
+    """The store at a folder, or at a URL such as `s3://bucket/folder`.
+
+    Raises InputError where a URL needs a package that is not installed.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where.rstrip("/")
+        self._files = _Remote(self.where) if "://" in where else _Folder(Path(where))
+
+    @contextmanager
+    def new(self, execution: str, job: str) -> Iterator[tuple[str, IO[bytes]]]:
+        """A key, and the file to write; it is there when the block ends, and only if it ends well."""
+        key = f"{execution}/{job}-{uuid.uuid4().hex[:16]}"
+        with self._files.writing(key) as file:
+            yield key, file
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[IO[bytes]]:
+        """The file of a key, to be read. Raises NotFound."""
+        if not _KEY.fullmatch(key):
+            raise InputError(f"{key!r} is no key of a value")
+        try:
+            file = self._files.reading(key)
+        except FileNotFoundError:
+            raise NotFound(
+                f"the value {key} is not in {self.where}: it went with its execution, or this machine does not "
+                "share that place with the one that wrote it (PENSTOCK_ARTIFACTS names one that all share)"
+            ) from None
+        with file:
+            yield file
+
+    def forget(self, execution: str) -> None:
+        """Takes all files of an execution away."""
+        self._files.remove(execution)
+
+
+def artifacts(settings: Settings) -> Artifacts | None:
+    """The store that is set; where Redis is on this machine, else a folder of its own. None without one."""
+    if settings.artifacts:
+        return Artifacts(settings.artifacts)
+    url = settings.redis_url
+    here = url is None or url.startswith("unix:") or (urlsplit(url).hostname or "") in _HERE
+    return Artifacts(str(settings.home / "artifacts")) if here else None
+
+
+class _Folder:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[IO[bytes]]:
+        path = self._folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}")
+        try:
+            with open(draft, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # its result may outlive a power cut
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def reading(self, key: str) -> IO[bytes]:
+        return open(self._folder / key, "rb")
+
+    def remove(self, execution: str) -> None:
+        shutil.rmtree(self._folder / execution, ignore_errors=True)
+
+
+class _Remote:
+    def __init__(self, url: str) -> None:
+        try:
+            from fsspec.core import url_to_fs
+
+            self._system, self._at = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"PENSTOCK_ARTIFACTS={url} cannot be used: {error}; `pip install 'penstock[artifacts]'`, and the "
+                "package that fsspec names for this kind of URL"
+            ) from None
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[IO[bytes]]:
+        path = f"{self._at}/{key}"
+        self._system.makedirs(os.path.dirname(path), exist_ok=True)
+        with self._system.transaction, self._system.open(path, "wb") as file:
+            yield file
+
+    def reading(self, key: str) -> IO[bytes]:
+        file: Any = self._system.open(f"{self._at}/{key}", "rb")
+        return file  # type: ignore[no-any-return]
+
+    def remove(self, execution: str) -> None:
+        path = f"{self._at}/{execution}"
+        if self._system.exists(path):
+            self._system.rm(path, recursive=True)

@@ -1,0 +1,163 @@
+"""Values that JSON does not hold travel as files; the JSON names them."""  # W5
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+
+from penstock.common import values
+from penstock.common.artifacts import Artifacts, artifacts
+from penstock.common.errors import InputError, NotFound
+from penstock.common.settings import Settings
+
+EXECUTION = "abcdefghijklmn1"
+
+
+@pytest.fixture(params=["folder", "url"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    folder = tmp_path / "values"
+    return Artifacts(str(folder) if request.param == "folder" else f"file://{folder}")
+
+
+def there_and_back(value: Any, store: Artifacts) -> Any:
+    made = values.keep(value, store, EXECUTION, "job")
+    text = json.dumps({"a": [made, 1], "b": "text"}).encode()
+    found = values.loads(text, lambda: store)
+    assert (found["a"][1], found["b"]) == (1, "text")
+    return found["a"][0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.array([], dtype="complex64"),
+        np.array(["a", "bc"]),
+        np.asfortranarray(np.eye(3)),
+        np.datetime64("2026-01-01") + np.arange(3),
+    ],
+)
+def test_arrays_come_back_as_they_were(store, value):
+    found = there_and_back(value, store)
+    assert (found.dtype, found.shape) == (value.dtype, value.shape)
+    assert np.array_equal(found, value)
+
+
+def test_bytes_and_frames_come_back_as_they_were(store):
+    assert there_and_back(b"\0\xff", store) == b"\0\xff"
+    assert there_and_back(bytearray(b"x"), store) == b"x"
+    frame = pandas.DataFrame({"a": [1, 2], "b": ["x", None]}, index=["p", "q"])
+    pandas.testing.assert_frame_equal(there_and_back(frame, store), frame)
+
+
+def test_a_large_text_keeps_its_metrics_in_sight(store):
+    made = values.keep_json(b'{"x": 0.5}', {"x": 0.5}, store, EXECUTION, "job")
+    assert made["metrics"] == {"x": 0.5}
+    assert values.loaded(made, lambda: store) == {"x": 0.5}
+
+
+@dataclass
+class Model:
+    weights: list[float]
+
+
+@dataclass
+class Larger(Model):
+    more: int = 0
+
+
+def test_a_type_of_the_users_has_a_codec_by_name(store, monkeypatch):
+    monkeypatch.setattr(values, "_codecs", dict(values._codecs))
+    with pytest.raises(TypeError, match="Model is not JSON"):
+        values.keep(Model([1.0]), store, EXECUTION, "job")
+    values.register_codec(
+        "model", Model, lambda model, file: file.write(json.dumps(model.weights).encode()),
+        lambda file: Model(json.load(file)),
+    )  # fmt: skip
+    assert there_and_back(Model([1.0]), store) == Model([1.0])
+    assert there_and_back(Larger([2.0], 3), store) == Model([2.0])
+    made = values.keep(Model([1.0]), store, EXECUTION, "job")
+    del values._codecs["model"]
+    with pytest.raises(values.ValueFailed, match="codec 'model', which is not registered here"):
+        values.loaded(made, lambda: store)
+    for name in ("numpy", "no name", ""):
+        with pytest.raises(InputError, match=r"is one of Penstock's own|is no name"):
+            values.register_codec(name, Model, print, print)
+
+
+def test_what_a_codec_cannot_write_leaves_no_file(store, tmp_path):
+    with pytest.raises(
+        values.ValueFailed, match=r"ndarray could not be written .*numpy: Object arrays"
+    ):
+        values.keep(np.array([{}], dtype=object), store, EXECUTION, "job")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_pickle_in_disguise_is_not_run(store, tmp_path):
+    made = values.keep(np.arange(3), store, EXECUTION, "job")
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    bad = np.array([{}], dtype=object)
+    np.save(path.with_suffix(".npy"), bad, allow_pickle=True)
+    data = path.with_suffix(".npy").read_bytes()
+    path.write_bytes(data)
+    made[values.MARK]["bytes"] = len(data)
+    with pytest.raises(values.ValueFailed, match="could not be read by the codec numpy"):
+        values.loaded(made, lambda: store)
+
+
+def test_one_that_was_cut_short_or_is_gone_is_told(store, tmp_path):
+    made = values.keep(b"12345", store, EXECUTION, "job")
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    path.write_bytes(b"1")
+    with pytest.raises(values.ValueFailed, match="has 1 bytes, and was written with 5"):
+        values.loaded(made, lambda: store)
+    store.forget(EXECUTION)
+    store.forget(EXECUTION)
+    with pytest.raises(
+        NotFound, match="it went with its execution, or this machine does not share"
+    ):
+        values.loaded(made, lambda: store)
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "/etc/passwd", f"{EXECUTION}/../x/y", "x"])
+def test_a_key_leads_nowhere_else(store, key):
+    with pytest.raises(InputError, match="is no key of a value"):
+        values.loaded({values.MARK: {"codec": "bytes", "key": key, "bytes": 1}}, lambda: store)
+
+
+def test_where_they_are(tmp_path):
+    def where(**given: Any) -> str | None:
+        found = artifacts(Settings.load(home=tmp_path, **given))
+        return found and found.where
+
+    own = str(tmp_path / "artifacts")
+    assert (
+        where() == where(redis_url="unix:///x") == where(redis_url="redis://localhost:1/0") == own
+    )
+    assert where(redis_url="redis://other:6379") is None
+    assert where(redis_url="redis://other:6379", artifacts="/shared/") == "/shared"
+    with pytest.raises(
+        InputError, match=r"PENSTOCK_ARTIFACTS=nosuch://x cannot be used: .*pip install"
+    ):
+        where(artifacts="nosuch://x")
+
+
+def test_without_a_place_it_is_said_what_to_set():
+    with pytest.raises(
+        values.ValueFailed, match="a bytes travels as a file: set PENSTOCK_ARTIFACTS"
+    ):
+        values.keep(b"x", None, EXECUTION, "job")
+    with pytest.raises(
+        values.ValueFailed, match=r"the result is 2\.0 MiB of JSON, over PENSTOCK_RESULT"
+    ):
+        values.keep_json(b"x" * 2**21, {}, None, EXECUTION, "job")
+    with pytest.raises(values.ValueFailed, match="set PENSTOCK_ARTIFACTS to where it is"):
+        values.loaded(
+            {values.MARK: {"codec": "bytes", "key": f"{EXECUTION}/x", "bytes": 1}}, lambda: None
+        )
