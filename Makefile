@@ -27,7 +27,7 @@ test: $(TOOLS) redis ## all tests, on fakeredis, the embedded Valkey and a real 
 	@$(BIN)/pytest tests/chaos tests/system
 
 prove: $(TOOLS) redis ## the long forms of the system tests, with the figures that they measure
-	@$(BIN)/pytest tests/system tests/examples tests/commands --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots"
+	@$(BIN)/pytest tests/system tests/examples tests/commands --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots or fan_outs"
 
 chaos: $(TOOLS) redis ## faults on purpose, judged by a checker (MINUTES=30 ONLY=kill-job,soak SEED=7)
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) \

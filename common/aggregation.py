@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from .errors import AggregationError
-from .folds import FINISHED, Best, ChildOutcome, Collected, Options, Vote, fold_of
+from .folds import Best, Collected, Options, Partial, Vote, fold_of
+from .outcomes import FINISHED, ChildOutcome
 
 __all__ = ["FINISHED", "AggregationError", "ChildOutcome", "aggregate", "collect_outputs"]
 
@@ -32,21 +33,27 @@ def aggregate(
     min_success: int | float | None = None,
     total: int | None = None,
     source_job_id: str = "",
+    folded: Iterable[tuple[int, Any]] = (),
 ) -> dict[str, Any]:
     """`{aggregated_result, strategy, input_count, source_job_id}` of a fan-out's children; beside these
     best-metric, worst-metric and top-k have `chosen`, the indexes of the children that they took, and
     majority-vote has `votes`, how many gave the most common output.
 
     `total` is the number of jobs that the fan-out made (by default the number of children given).
+    `folded` are finished children that are not among them: how many, and the `state` of their fold.
     `ascending` means that the lowest value of the metric is the best; `k` (1) is how many top-k gives,
     `quantiles` (0, 0.25, 0.5, 0.75, 1) which of them quantiles does. `custom` is not run here:
     give its function what `collect_outputs` returns. Raises AggregationError.
     """
-    options = Options(metric_name, ascending, k or 1, tuple(quantiles or QUARTILES))
+    options = options_of(metric_name, ascending, k, quantiles)
     fold = fold_of(strategy, options)
     takes_failed = on_failed == "pass" and isinstance(fold, Collected)
     gate = _Gate(on_failed, min_success, total)
     taken = 0
+    for count, state in folded:
+        cast(Partial, fold).take(state)
+        gate.finished += count
+        taken += count
     for child in children:
         if gate.count(child) or takes_failed:
             fold.add(child)
@@ -63,6 +70,16 @@ def aggregate(
     if isinstance(fold, Vote):
         made["votes"] = fold.most()[0]
     return made
+
+
+def options_of(
+    metric_name: str | None,
+    ascending: bool,
+    k: int | None,
+    quantiles: Sequence[float] | None,
+) -> Options:
+    """What a strategy looks at, with what holds where nothing is named."""
+    return Options(metric_name, ascending, k or 1, tuple(quantiles or QUARTILES))
 
 
 def collect_outputs(

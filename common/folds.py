@@ -5,38 +5,28 @@ eight bytes a child, collect-all everything.
 """
 
 import heapq
-import json
 import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 from .errors import AggregationError
+from .outcomes import (
+    FINISHED,
+    ChildOutcome,
+    PartialSum,
+    canonical_json,
+    describe,
+    metric_of,
+    metrics_of,
+    sources,
+)
 
-#: The status of a child that gave an output.
-FINISHED = "finished"
 #: The most distinct outputs that a vote counts.
 MOST_DISTINCT = 100_000
 #: The strategies that look at the one metric that they name.
 OF_ONE_METRIC = ("best-metric", "worst-metric", "top-k", "quantiles")
-#: Every integer up to here is a float of its own; a larger one is no metric.
-LARGEST_INTEGER = 2**53
-
-
-@dataclass(frozen=True, slots=True)
-class ChildOutcome:
-    """How one child of a fan-out ended.
-
-    `metrics` are those sent beside the result; they serve where the output itself was not kept.
-    """
-
-    index: int
-    status: str = FINISHED
-    output: Any = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    error: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +47,19 @@ class Fold(Protocol):
 
     def result(self) -> Any:
         """What has come of all of them."""
+
+
+class Partial(Fold, Protocol):
+    """A fold that can be written down, and taken in by another of its kind."""
+
+    #: Does what it holds grow with the number of children?
+    grows: bool
+
+    def state(self) -> Any:
+        """What it holds, as JSON."""
+
+    def take(self, state: Any) -> None:
+        """All that another one held."""
 
 
 def fold_of(strategy: str, options: Options) -> Fold:
@@ -80,54 +83,11 @@ def fold_of(strategy: str, options: Options) -> Fold:
     return Best(metric, highest, options.k if strategy == "top-k" else None)
 
 
-def metrics_of(output: Any) -> dict[str, float]:
-    """All finite numbers of `output["metrics"]` if it is there, else of the top level."""
-    if not isinstance(output, Mapping):
-        return {}
-    inner = output.get("metrics")
-    source = inner if isinstance(inner, Mapping) else output
-    numbers = ((str(name), _number(value)) for name, value in source.items())
-    return {name: value for name, value in numbers if value is not None and math.isfinite(value)}
-
-
-def canonical_json(value: Any) -> str:
-    """One text for equal values: sorted keys, no spaces, whole floats as integers."""
-    plain = _plain(value)
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-class PartialSum:
-    """An exact sum of finite floats, added in any order (partials as in Shewchuk 1997).
-
-    The partials do not overlap, so that there are at most about 40; what leaves the range of floats
-    is kept as a fraction.
-    """
-
-    __slots__ = ("beyond", "count", "partials")
-
-    def __init__(self, partials: Iterable[float] = (), count: int = 0) -> None:
-        self.partials = list(partials)
-        self.count = count
-        self.beyond = Fraction(0)
-
-    def add(self, number: float) -> None:
-        """Add one finite number."""
-        self.count += 1
-        whole, rest = number, []
-        for partial in self.partials:
-            large, small = (whole, partial) if abs(whole) >= abs(partial) else (partial, whole)
-            whole = large + small
-            if math.isinf(whole):
-                self.beyond += sum(map(Fraction, self.partials), Fraction(number))
-                self.partials = []
-                return
-            if lost := small - (whole - large):
-                rest.append(lost)
-        self.partials = [*rest, whole]
-
-    def mean(self) -> float:
-        """The mean of what was added, rounded once."""
-        return float(sum(map(Fraction, self.partials), self.beyond) / self.count)
+def partial_of(strategy: str, options: Options) -> Partial | None:
+    """`fold_of`, where it holds less than all that it took in; None where it keeps every output."""
+    if strategy in ("collect-all", "custom"):
+        return None
+    return cast(Partial, fold_of(strategy, options))
 
 
 class Collected:
@@ -146,11 +106,33 @@ class Collected:
         return [output for _, output in sorted(self.items, key=lambda item: item[0])]
 
 
+#: The first child of which something is to be said, and what.
+_Remark = tuple[int, str] | None
+
+
+def _is_before(index: int, remark: _Remark) -> bool:
+    return remark is None or index < remark[0]
+
+
+def _first(one: _Remark, other: Sequence[Any] | None) -> _Remark:
+    if other is None or (one is not None and one[0] < other[0]):
+        return one
+    return (other[0], other[1])
+
+
 class _Count:
     """How many children gave an output."""
 
+    grows = False
+
     def __init__(self) -> None:
         self.count = 0
+
+    def state(self) -> int:
+        return self.count
+
+    def take(self, state: int) -> None:
+        self.count += state
 
     def add(self, child: ChildOutcome) -> None:
         self.count += 1
@@ -164,24 +146,29 @@ class _Metric:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.lacking: ChildOutcome | None = None
+        self.lacking: _Remark = None
 
     def of(self, child: ChildOutcome) -> float | None:
         """Its value; None where there is none, or NaN."""
-        value = _metric(child, self.name)
-        if value is None and (self.lacking is None or child.index < self.lacking.index):
-            self.lacking = child
+        value = metric_of(child, self.name)
+        if value is None and _is_before(child.index, self.lacking):
+            large = any(type(one.get(self.name)) is int for one in sources(child))
+            why = "it is an integer beyond 2^53" if large else describe(child)
+            self.lacking = (child.index, why)
         return None if value is None or math.isnan(value) else value
+
+    def take(self, lacking: _Remark) -> None:
+        """What another one noted."""
+        self.lacking = _first(self.lacking, lacking)
 
     def check(self, found: int) -> None:
         """Raises AggregationError where a child lacks it, or where none was `found`."""
         if self.lacking:
-            large = any(type(one.get(self.name)) is int for one in _sources(self.lacking))
-            why = "it is an integer beyond 2^53" if large else _has(self.lacking)
+            index, why = self.lacking
             raise AggregationError(
                 "FANIN_MISSING_METRIC",
-                f"child {self.lacking.index} has no number '{self.name}'; {why}",
-                index=self.lacking.index,
+                f"child {index} has no number '{self.name}'; {why}",
+                index=index,
                 metric=self.name,
             )
         if not found:
@@ -191,6 +178,8 @@ class _Metric:
 class Best:
     """The `k` outputs with the highest (or lowest) value of a metric, the best first; without `k` the
     best one alone. Ties go to the lowest index."""
+
+    grows = False
 
     def __init__(self, metric: _Metric, highest: bool, k: int | None) -> None:
         self.metric = metric
@@ -202,11 +191,21 @@ class Best:
         value = self.metric.of(child)
         if value is None:
             return
-        ranked = (value * self.sign, -child.index, child.output)
+        self._rank((value * self.sign, -child.index, child.output))
+
+    def _rank(self, ranked: tuple[float, int, Any]) -> None:
         if len(self.heap) < (self.k or 1):
             heapq.heappush(self.heap, ranked)
         else:
             heapq.heappushpop(self.heap, ranked)
+
+    def state(self) -> dict[str, Any]:
+        return {"lacking": self.metric.lacking, "best": self.heap}
+
+    def take(self, state: dict[str, Any]) -> None:
+        self.metric.take(state["lacking"])
+        for value, index, output in state["best"]:
+            self._rank((value, index, output))
 
     def chosen(self) -> list[tuple[int, Any]]:
         """(index, output) of those, the best first."""
@@ -222,6 +221,8 @@ class Best:
 class _Quantiles:
     """Quantiles of a metric, linear between two values (type 7 of Hyndman and Fan 1996, as NumPy)."""
 
+    grows = True
+
     def __init__(self, metric: _Metric, quantiles: Sequence[float]) -> None:
         self.metric = metric
         self.quantiles = quantiles
@@ -231,6 +232,13 @@ class _Quantiles:
         value = self.metric.of(child)
         if value is not None:
             self.values.append(value)
+
+    def state(self) -> dict[str, Any]:
+        return {"lacking": self.metric.lacking, "values": self.values.tolist()}
+
+    def take(self, state: dict[str, Any]) -> None:
+        self.metric.take(state["lacking"])
+        self.values.extend(state["values"])
 
     def result(self) -> dict[str, float]:
         self.metric.check(len(self.values))
@@ -247,19 +255,32 @@ def _at(values: Sequence[float], quantile: float) -> float:
 class _Average:
     """The mean of every finite metric, over the children that have it."""
 
+    grows = False
+
     def __init__(self) -> None:
         self.sums: dict[str, PartialSum] = {}
-        self.first: ChildOutcome | None = None
+        self.first: _Remark = None
 
     def add(self, child: ChildOutcome) -> None:
-        if self.first is None or child.index < self.first.index:
-            self.first = child
+        if _is_before(child.index, self.first):
+            self.first = (child.index, describe(child))
         for name, value in (metrics_of(child.output) or metrics_of(child.metrics)).items():
             self.sums.setdefault(name, PartialSum()).add(value)
 
+    def state(self) -> dict[str, Any]:
+        return {
+            "first": self.first,
+            "sums": {name: total.state() for name, total in self.sums.items()},
+        }
+
+    def take(self, state: dict[str, Any]) -> None:
+        self.first = _first(self.first, state["first"])
+        for name, total in state["sums"].items():
+            self.sums.setdefault(name, PartialSum()).take(total)
+
     def result(self) -> dict[str, float]:
         if not self.sums:
-            has = f"; child {self.first.index}: {_has(self.first)}" if self.first else ""
+            has = f"; child {self.first[0]}: {self.first[1]}" if self.first else ""
             raise AggregationError("FANIN_MISSING_METRIC", f"no child has a numeric metric{has}")
         return {name: self.sums[name].mean() for name in sorted(self.sums)}
 
@@ -267,11 +288,16 @@ class _Average:
 class Vote:
     """The most common output; ties go to the one that the lowest index has."""
 
+    grows = True
+
     def __init__(self) -> None:
         self.votes: dict[str, list[Any]] = {}
 
     def add(self, child: ChildOutcome) -> None:
-        key = canonical_json(child.output)
+        self._count(1, child.index, child.output)
+
+    def _count(self, times: int, index: int, output: Any) -> None:
+        key = canonical_json(output)
         vote = self.votes.get(key)
         if vote is None:
             if len(self.votes) >= MOST_DISTINCT:
@@ -279,11 +305,18 @@ class Vote:
                     "FANIN_TOO_MANY_OUTPUTS",
                     f"a vote over more than {MOST_DISTINCT:,} distinct outputs; vote on a label",
                 )
-            self.votes[key] = [1, child.index, child.output]
+            self.votes[key] = [times, index, output]
             return
-        vote[0] += 1
-        if child.index < vote[1]:
-            vote[1], vote[2] = child.index, child.output
+        vote[0] += times
+        if index < vote[1]:
+            vote[1], vote[2] = index, output
+
+    def state(self) -> list[list[Any]]:
+        return list(self.votes.values())
+
+    def take(self, state: list[list[Any]]) -> None:
+        for times, index, output in state:
+            self._count(times, index, output)
 
     def most(self) -> list[Any]:
         """[how many, the lowest index, the output] of the most common one."""
@@ -293,43 +326,3 @@ class Vote:
 
     def result(self) -> Any:
         return self.most()[2]
-
-
-def _metric(child: ChildOutcome, name: str) -> float | None:
-    """The metric in `metrics`, then at the top level, then beside the output."""
-    values = (_number(source.get(name)) for source in _sources(child))
-    return next((value for value in values if value is not None), None)
-
-
-def _sources(child: ChildOutcome) -> list[Mapping[str, Any]]:
-    """Where metrics may be."""
-    inner = child.output.get("metrics") if isinstance(child.output, Mapping) else None
-    return [one for one in (inner, child.output, child.metrics) if isinstance(one, Mapping)]
-
-
-def _number(value: Any) -> float | None:
-    """The value as a float; booleans are no numbers, nor are integers that floats do not tell apart."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        return None
-    return float(value)
-
-
-def _has(child: ChildOutcome) -> str:
-    names = sorted({*metrics_of(child.output), *child.metrics})
-    if names:
-        return f"it has: {', '.join(names[:20])}"
-    if isinstance(child.output, Mapping):
-        return f"its output holds: {', '.join(map(str, list(child.output)[:20])) or 'nothing'}"
-    return f"its output is a {type(child.output).__name__}, not a mapping with metrics"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

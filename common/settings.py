@@ -55,7 +55,7 @@ class Settings(BaseSettings):
 
     #: The Redis to use; None means the private server of `home`.
     redis_url: str | None = None
-    #: Data folder of the private server, absolute.
+    #: Data folder of the private server, and of bundles that a node has unpacked; absolute.
     home: Path = Field(default_factory=default_home)
     #: How often a node tells that it lives, in seconds.
     heartbeat_s: PositiveFloat = 1.0
@@ -67,10 +67,15 @@ class Settings(BaseSettings):
     state_ttl_s: PositiveFloat = 7 * DAY_S
     #: Most output kept of one job, in bytes; of more, what came first.
     log_limit_bytes: Limit = ByteSize(MIB)
-    #: Largest result of one job, in bytes.
+    #: Largest result of one job that stays in Redis, in bytes of JSON; a larger one is an artifact.
     result_limit_bytes: Limit = ByteSize(4 * MIB)
+    #: Where values go that are no JSON, or too large for it: a folder that all machines share, or a
+    #: URL of fsspec. None is a folder in `home`, where Redis is on this machine.
+    artifacts: str | None = None
     #: Largest workflow file, in bytes.
     spec_limit_bytes: Limit = ByteSize(MIB)
+    #: Largest folder that travels as a bundle, packed, in bytes.
+    bundle_limit_bytes: Limit = ByteSize(32 * MIB)
     #: Life of a lock that is not renewed, in seconds.
     lock_ttl_s: PositiveFloat = 30.0
     #: How often a job may take its process down before it counts as poison.

@@ -153,7 +153,13 @@ def _execution(store: Store, id_: str, lists: _Lists) -> list[Finding]:
     steady = before == store.execution(id_) and not _moved(store.client, id_, since)
     found = _Execution(id_, before, rows, groups, lists)
     counted = _counts(store, found, since) if steady else []
-    return [*_as_a_whole(store, id_), *_jobs(store, id_, found.odd_jobs()), *counted]
+    odd = found.odd_jobs()
+    if not all(
+        rows[name]["status"] for name in odd
+    ):  # its hash is gone, or it was folded meanwhile
+        still = set(store.job_names(id_))
+        odd = [name for name in odd if name in still]
+    return [*_as_a_whole(store, id_), *_jobs(store, id_, odd), *counted]
 
 
 def _as_a_whole(store: Store, id_: str) -> list[Finding]:
@@ -267,13 +273,15 @@ def _jobs(store: Store, execution: str, names: Sequence[str]) -> Iterator[Findin
 def _counts(store: Store, found: _Execution, since: str) -> Iterator[Finding]:
     if "retrying" in found.fields or store.client.llen(keys.outbox(found.id)):
         return
-    yield from _compare(store, found.id, "", since, found.fields, _of_execution(found.rows))
+    gone = {name: int(group.get("folded", 0)) for name, group in found.groups.items()}
+    right = _of_execution(found.rows, sum(gone.values()))
+    yield from _compare(store, found.id, "", since, found.fields, right)
     children: dict[str, list[Row]] = {}
     for row in found.rows.values():
         children.setdefault(row["group"], []).append(row)
     for name, group in found.groups.items():
         if "created" in group:
-            right = _of_group(children.get(name, []))
+            right = _of_group(children.get(name, []), gone[name])
             yield from _compare(store, found.id, name, since, group, right)
 
 
@@ -291,8 +299,8 @@ def _compare(
         yield Finding("counts", subject, told, mend)
 
 
-def _of_execution(rows: dict[str, Row]) -> dict[str, int]:
-    """What the counts of an execution must be, by its jobs."""
+def _of_execution(rows: dict[str, Row], gone: int) -> dict[str, int]:
+    """What the counts of an execution must be, by its jobs; beside these so many finished and are gone."""
     statuses = Counter(row["status"] for row in rows.values())
     faults = sum(
         row["status"] in ("failed", "stopped")
@@ -301,20 +309,21 @@ def _of_execution(rows: dict[str, Row]) -> dict[str, int]:
         for row in rows.values()
     )
     admitted = sum("x" in row["gate"] for row in rows.values())
+    statuses["finished"] += gone
     ends = {status: statuses[status] for status in _ENDS}
     running = {"running": statuses["started"], "admitted": admitted, "faults": faults}
-    return {"jobs": len(rows), **ends, **running}
+    return {"jobs": len(rows) + gone, **ends, **running}
 
 
-def _of_group(children: Sequence[Row]) -> dict[str, int]:
-    """What the counts of a fan-out must be, by its jobs."""
+def _of_group(children: Sequence[Row], gone: int) -> dict[str, int]:
+    """What the counts of a fan-out must be, by its jobs; beside these so many finished and are gone."""
     ended = [row for row in children if row["status"] in JOB_TERMINAL]
     unfinished = [row for row in ended if row["status"] != "finished"]
     bad = [row for row in unfinished if row["on_failure"] != "continue"]
     admitted = sum("g" in row["gate"] for row in children)
     return {
-        "created": len(children),
-        "settled": len(ended),
+        "created": len(children) + gone,
+        "settled": len(ended) + gone,
         "unfinished": len(unfinished),
         "bad": len(bad),
         "admitted": admitted,

@@ -11,7 +11,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
@@ -24,12 +24,12 @@ from ..common.errors import (
 )
 from ..common.jobs import job_id
 from ..common.settings import Settings
-from ..common.spec.expansion import Expansion
+from ..common.spec.expansion import Expansion, child_index
 from ..common.spec.models import Workflow
-from ..common.state import keys
+from ..common.state import fanouts, keys
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
 from ..common.state.store import Store
-from . import queues
+from . import nodes, queues
 from .audit import audit, repair
 from .changes import Changes, Subscription
 from .checks import checks
@@ -38,7 +38,6 @@ from .engine.work import keep, read_over
 from .insist import insist, retry
 from .rows import (
     JOB_FIELDS,
-    Living,
     all_ended,
     execution_result,
     explain,
@@ -47,12 +46,15 @@ from .rows import (
     jobs_in_order,
     loads,
     may_have_history,
-    node_row,
     progress_of,
     result_jobs,
     result_of,
 )
 from .submitting import submit
+
+if TYPE_CHECKING:
+    from ..common.artifacts import Artifacts
+    from ..common.bundles import Bundle
 
 LAST = "last"
 StateT = TypeVar("StateT")
@@ -76,10 +78,19 @@ class Service:
         self.settings = settings
         self.changes = Changes(store.client)
         self._workflows: OrderedDict[str, Workflow] = OrderedDict()
+        self._artifacts: Artifacts | None = None
         #: does this process start orchestrator and worker itself? Then nobody is told to.
         self.hosted = False
         # Any: redis-py types every reply as a union of all it might be.
         self._redis: Any = store.client
+
+    def artifacts(self) -> Artifacts | None:
+        """Where values are that do not travel inline. Raises InputError."""
+        from ..common.artifacts import artifacts
+
+        if self._artifacts is None:
+            self._artifacts = artifacts(self.settings)
+        return self._artifacts
 
     def close(self) -> None:
         """Gives up the connections; a later call makes new ones."""
@@ -89,16 +100,29 @@ class Service:
     # -- executions
 
     def submit(
-        self, workflow: Workflow, *, key: str | None = None, code: CodeRoot | None = None
+        self,
+        workflow: Workflow,
+        *,
+        key: str | None = None,
+        code: CodeRoot | None = None,
+        bundle: Bundle | None = None,
     ) -> str:
-        """Accepts a checked workflow and returns its execution's id.
+        """Accepts a checked workflow and returns its execution's id; `code` may be in a `bundle`.
 
         The same `key` with the same workflow gives the same id again. Raises
         Conflict when the key was used for another workflow.
         """
+        if bundle:
+            self.keep(bundle)
         found = submit(self.store, self.settings, workflow, key or "", code, self.compile_s)
         keep(self._workflows, found, workflow)
         return found
+
+    def keep(self, bundle: Bundle) -> None:
+        """Keeps a bundle for as long as an execution is kept, from now on, and from each use."""
+        from ..common.bundles import store  # slow to import, and most programs do without
+
+        store(self._redis, bundle, max(1, int(self.settings.state_ttl_s)))
 
     def execution(self, id_: str) -> dict[str, Any]:
         """All about one execution. Raises NotFound."""
@@ -113,8 +137,18 @@ class Service:
         histories = self.store.histories([job_id(id_, name) for name in uneven])
         for name, history in zip(uneven, histories, strict=True):
             jobs[name]["history"] = history
+        fan_outs = [name for name, row in rows.items() if row["kind"] == "fan-out"]
+        for name, widths in zip(fan_outs, fanouts.widths(self._redis, id_, fan_outs), strict=True):
+            jobs[name] |= widths
         if not ended:
-            explain(jobs, fields["status"], self._cluster())
+            settings = self.settings
+            living = nodes.living(
+                self._redis,
+                settings.node_timeout_s,
+                hosted=self.hosted,
+                embedded=settings.redis_url is None,
+            )
+            explain(jobs, fields["status"], living)
         return {
             "id": id_,
             "name": fields.get("name", ""),
@@ -127,34 +161,6 @@ class Service:
             "jobs": jobs,
             "result": execution_result(workflow, jobs),
         }
-
-    def _cluster(self) -> Living:
-        """Who is there to do the work."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zrange(keys.nodes(), 0, -1, withscores=True)
-            pipe.time()
-            pipe.exists(keys.lock("leader"))
-            pipe.exists(keys.suspended())
-            pipe.smembers(keys.paused())
-            beats, (seconds, _), leader, all_paused, paused = pipe.execute()
-        silent_ms = 1000 * self.settings.node_timeout_s
-        nodes = {
-            member.decode(): 1000 * int(seconds) - beat <= silent_ms + 1000
-            for member, beat in beats
-        }
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in nodes:
-                pipe.hmget(keys.node(name), "state", "drain")
-            states = dict(zip(nodes, pipe.execute(), strict=True))
-        ending = {name for name, (state, drain) in states.items() if drain or state == b"draining"}
-        return Living(
-            nodes=nodes,
-            draining=frozenset(ending),
-            orchestrators=bool(leader),
-            paused=None if all_paused else frozenset(name.decode() for name in paused),
-            hosted=self.hosted,
-            embedded=self.settings.redis_url is None,
-        )
 
     def executions(self, limit: int = 20) -> list[dict[str, Any]]:
         """The latest executions, the newest first."""
@@ -204,13 +210,23 @@ class Service:
         self._fields(id_)
         row = self.store.jobs(id_, [job], JOB_FIELDS)[0]
         if not row["status"]:
-            raise NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
+            raise self._no_job(id_, job)
         if row["status"] != "finished":
             error = loads(row["error"])
             why = f"{error['type']}: {error['message']}" if error else row["reason"]
             text = f"job {job} has no result: it is {row['status']}" + (f" ({why})" if why else "")
             raise (ExecutionFailed if row["status"] in JOB_TERMINAL else InputError)(text)
         return json.loads(row["result"])
+
+    def _no_job(self, id_: str, job: str) -> NotFound:
+        for name, source in self._workflow(id_).jobs.items():
+            index = child_index(name, job) if source.kind == "fan-out" else None
+            if index is not None and "folds" in self.store.group(id_, name):
+                return NotFound(
+                    f"job {job} of execution {id_} was folded into the fan-ins of {name} when it had "
+                    f"finished, or there is none; with `keep_results: true` {name} keeps its jobs"
+                )
+        return NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
 
     def child_ids(self, id_: str, fan_out: str, start: int, stop: int) -> list[str]:
         """Ids of a fan-out's jobs by index, made on demand. Raises NotFound."""
@@ -225,7 +241,7 @@ class Service:
         self._fields(id_)
         names = self.store.job_names(id_)
         if job is not None and job not in names:
-            raise NotFound(f"execution {id_} has no job {job}; `penstock status {id_}` lists them")
+            raise self._no_job(id_, job)
         wanted = names if job is None else [job]
         with self._redis.pipeline(transaction=False) as pipe:
             for name in wanted:
@@ -370,24 +386,11 @@ class Service:
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are registered, by name."""
-        now_ms = _server_ms(self._redis)
-        beats = self._redis.zrange(keys.nodes(), 0, -1, withscores=True)
-        rows = [(member.decode(), int(beat)) for member, beat in beats]
-        return [node_row(id_, now_ms - beat, self._node_fields(id_)) for id_, beat in sorted(rows)]
-
-    def _node_fields(self, id_: str) -> dict[str, str]:
-        raw = self._redis.hgetall(keys.node(id_))
-        return {name.decode(): value.decode() for name, value in raw.items()}
+        return nodes.rows(self._redis)
 
     def await_node(self, timeout_s: float) -> None:
         """Returns when some node is registered. Raises WaitTimeout."""
-        deadline = time.monotonic() + timeout_s
-        while not self.nodes():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise WaitTimeout("no worker has registered; its log is in the data folder")
-            # An event may come between the question and the wait: look again soon.
-            self._redis.xread({keys.events(): "$"}, block=max(1, int(1000 * min(left, 0.2))))
+        nodes.await_one(self._redis, timeout_s)
 
     def drain(self, node: str) -> None:
         """Tells a node to finish what runs and to take nothing more. Raises NotFound."""
@@ -427,8 +430,3 @@ class Service:
     def repair(self) -> list[str]:
         """Mends what cannot go on by itself; returns what was mended, one line each."""
         return [str(finding) for finding in repair(self.store)]
-
-
-def _server_ms(client: Any) -> int:
-    seconds, micros = client.time()
-    return int(seconds) * 1000 + int(micros) // 1000

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import tables
-from . import curves
+from . import children, curves
 from .cluster import cluster
 from .plots import plot
 
@@ -31,6 +31,12 @@ def _chain(most: int) -> Any:
         return curves.chain(_steps(10, min(most, 10_000)), on)
 
 
+def _children(most: int) -> Any:
+    with cluster() as on:
+        on.start(2)
+        return children.children(_steps(10_000, most), on)
+
+
 def _slow(most: int) -> Any:
     with cluster() as on:
         on.start(2)
@@ -41,6 +47,7 @@ def _slow(most: int) -> Any:
 MEASURED: dict[str, Callable[[int], Any]] = {
     "queue": lambda most: curves.queue_length(_steps(1000, most)),
     "width": _width,
+    "children": _children,
     "chain": _chain,
     "nodes": lambda most: curves.nodes((1, 10, 50, 100, 200), 20.0),
     "slots": lambda most: curves.slots((1, 2, 4, 8), min(most, 10_000)),
@@ -51,6 +58,10 @@ ABOUT = {
     "microseconds of the server (INFO commandstats, medians of five runs in turn, with the lowest and "
     "highest); how fast the jobs were made, and what each takes of memory.",
     "width": "1 -> width -> 1, the last with all results: milliseconds a child.",
+    "children": "A fan-out of no-op children that give a metric, into average-metrics and best-metric, both checked: "
+    "how long it takes; the peak of Redis' memory above what it held before, in MB; the stream of events at the end, which "
+    "is trimmed (each run begins with that of the one before); memory (RSS) of orchestrator and daemon in MB after 10,000 children and at the end; scripts, "
+    "how many took over 10 ms, and the slowest of them.",
     "chain": "A chain: milliseconds a hop.",
     "nodes": "Nodes that beat once a second: the share of a core that the server spends on them, beyond "
     "what it spends with none.",

@@ -42,6 +42,8 @@ class Cluster:
         self.machines = Machines(self.url, folder)
         self.machines.environment["PENSTOCK_HOME"] = str(folder)
         self.code = code_root(CODE)
+        #: what `start` started, by name
+        self.processes: dict[str, psutil.Process] = {}
 
     def close(self) -> None:
         self.machines.close()
@@ -49,8 +51,9 @@ class Cluster:
 
     def start(self, slots: int) -> None:
         """An orchestrator and a node."""
-        self.machines.orchestrator()
-        self.machines.worker(NODE, "--cpus", str(slots), concurrency=slots)
+        orchestrator = self.machines.orchestrator()
+        daemon = self.machines.worker(NODE, "--cpus", str(slots), concurrency=slots)
+        self.processes = {"orchestrator": psutil.Process(orchestrator.pid), "daemon": daemon}
 
     def submit(self, workflow: dict[str, Any]) -> str:
         """A workflow whose functions are known to be there."""

@@ -186,12 +186,36 @@ def _spent(on: Cluster, names: list[str], seconds: float) -> float:
     return on.cpu_s() - before
 
 
-def slow_scripts(started: Cluster, jobs: int) -> dict[str, Any]:
-    """Commands over 10 ms while a fan-out of so many jobs runs, with all else on the same machine."""
+def slow_commands(started: Cluster) -> Callable[[], dict[str, Any]]:
+    """Begins to look for commands over 10 ms; what it returns gives them, with the number of scripts, the
+    microseconds of each on average, and what commands took in them."""
     started.client.config_set("slowlog-log-slower-than", 10_000)
     started.client.config_set("slowlog-max-len", 10_000)
     started.client.slowlog_reset()
     started.client.config_resetstat()
+
+    def found() -> dict[str, Any]:
+        by_command = started.client.info("commandstats")
+        stats = by_command.pop("cmdstat_evalsha")
+        names = {script.sha: name for name, script in started.store.scripts.items()}
+        slow = [
+            {"script": _named(entry["command"], names), "ms": entry["duration"] / 1000}
+            for entry in started.client.slowlog_get(10_000)
+        ]
+        return {
+            "scripts": stats["calls"],
+            "usec_per_script": stats["usec_per_call"],
+            "over_10_ms": sorted(slow, key=lambda one: -one["ms"]),
+            "usec": stats["usec"],
+            "by_command": by_command,
+        }
+
+    return found
+
+
+def slow_scripts(started: Cluster, jobs: int) -> dict[str, Any]:
+    """Commands over 10 ms while a fan-out of so many jobs runs, with all else on the same machine."""
+    slow = slow_commands(started)
     axis = [{"name": "i", "values": list(range(jobs))}]
     template = {**NOOP, "config": {"i": "${i}"}}
     id_ = started.submit(
@@ -199,20 +223,9 @@ def slow_scripts(started: Cluster, jobs: int) -> dict[str, Any]:
     )
     while started.store.execution(id_)["status"] != "succeeded":
         time.sleep(0.05)  # waiting by the service would read all jobs, outside of scripts
-    by_command = started.client.info("commandstats")
-    stats = by_command.pop("cmdstat_evalsha")
-    names = {script.sha: name for name, script in started.store.scripts.items()}
-    slow = [
-        {"script": _named(entry["command"], names), "ms": entry["duration"] / 1000}
-        for entry in started.client.slowlog_get(10_000)
-    ]
-    return {
-        "jobs": jobs,
-        "scripts": stats["calls"],
-        "usec_per_script": stats["usec_per_call"],
-        "over_10_ms": sorted(slow, key=lambda one: -one["ms"]),
-        "in_scripts": _in_scripts(by_command, stats["usec"], jobs),
-    }
+    found = slow()
+    by_command, usec = found.pop("by_command"), found.pop("usec")
+    return {"jobs": jobs, **found, "in_scripts": _in_scripts(by_command, usec, jobs)}
 
 
 def _in_scripts(

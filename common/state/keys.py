@@ -98,18 +98,32 @@ def spec(id_: str) -> str:
 
 
 def jobs(id_: str) -> str:
-    """List of the names of all jobs created so far. TTL as the execution."""
+    """List of the jobs created so far: a name, or `<fan-out>:<chunk>` for those that stand in its
+    `pages`. TTL as the execution."""
     return f"{PENSTOCK}:exec:{id_}:jobs"
 
 
 def group(id_: str, name: str) -> str:
-    """Hash: a fan-out's total, cursor and counts. TTL as the execution."""
+    """Hash: a fan-out's total, cursor and counts; `live`, where its children are folded, are the
+    chunks that may yet be. TTL as the execution."""
     return f"{PENSTOCK}:exec:{id_}:group:{name}"
 
 
 def group_held(id_: str, name: str) -> str:
     """List of children that max_parallel_jobs does not admit yet. Emptied by settling."""
     return f"{PENSTOCK}:exec:{id_}:group:{name}:held"
+
+
+def pages(id_: str, name: str) -> str:
+    """Hash: the names of a fan-out's children (`a b`) by the number of their chunk, but for those
+    that were folded. TTL as the execution."""
+    return f"{PENSTOCK}:exec:{id_}:group:{name}:pages"
+
+
+def folded(id_: str, name: str) -> str:
+    """List of JSON: what fan-ins have of a fan-out's children that are in Redis no more. TTL as the
+    execution."""
+    return f"{PENSTOCK}:exec:{id_}:group:{name}:folded"
 
 
 def held(id_: str) -> str:
@@ -140,6 +154,11 @@ def history(id_: str, name: str) -> str:
 def channel(id_: str) -> str:
     """Pub/sub channel: a message at each change of the execution."""
     return f"{PENSTOCK}:exec:{id_}"
+
+
+def bundle(digest: str) -> str:
+    """Hash: a packed folder of code (zip), the Python that packed it, its TTL from its last use."""
+    return f"{PENSTOCK}:bundle:{digest}"
 
 
 def executions() -> str:

@@ -24,7 +24,7 @@ from ..jobs import (
     job_id,
     split_job_id,
 )
-from . import keys
+from . import fanouts, keys
 from .chunks import CHUNK, Chunk, Field, NewJob, packed, unpacked, with_shared
 from .replies import (
     as_mapping,
@@ -258,9 +258,9 @@ class Store:
         """Runs again what did not succeed; RUNNING, OPEN, SUCCEEDED or GONE."""
         return self._text("execution_retry", execution)
 
-    def expire(self, execution: str, start: int, size: int = CHUNK) -> int:
-        """Starts the TTL of one chunk of jobs; the next chunk's start, -1 at the end."""
-        return int(self._call("execution_expire", execution, start, size))
+    def expire(self, execution: str, start: str, size: int = CHUNK) -> str:
+        """Starts the TTL of one chunk of jobs, from '0' on; where the next one starts, '' at the end."""
+        return self._text("execution_expire", execution, start, size)
 
     def outboxes(self) -> int:
         """Of how many executions scripts left something to be done."""
@@ -273,10 +273,21 @@ class Store:
     # -- control jobs and the agenda
 
     def open_group(
-        self, execution: str, name: str, total: int, limit: int, window: int, result: str
+        self,
+        execution: str,
+        name: str,
+        total: int,
+        limit: int,
+        window: int,
+        result: str,
+        folds: bool = False,
     ) -> tuple[str, int, int, int]:
-        """Opens a fan-out: (OK or ENDED, jobs created, chunks created, jobs settled)."""
-        reply = self._call("group_open", execution, name, total, limit, window, result)
+        """Opens a fan-out: (OK or ENDED, jobs created, chunks created, jobs settled).
+
+        With `folds` its children may leave Redis once they have finished (`fanouts.fold`).
+        """
+        rest = [total, limit, window, result, int(folds)]
+        reply = self._call("group_open", execution, name, *rest)
         return as_text(reply[0]), int(reply[1]), int(reply[2]), int(reply[3])
 
     def start_control(self, execution: str, name: str, claim: str, who: str) -> Token | None:
@@ -375,8 +386,16 @@ class Store:
         return unpacked(stored or b"")
 
     def job_names(self, execution: str) -> list[str]:
-        """Names of all jobs created so far, in order."""
-        return as_texts(self.client.lrange(keys.jobs(execution), 0, -1))
+        """Names of all jobs created so far, in order, but for those that were folded."""
+        entries = as_texts(self.client.lrange(keys.jobs(execution), 0, -1))
+        pages: dict[str, dict[int, list[str]]] = {}
+        names: list[str] = []
+        for entry in entries:
+            fan_out, colon, chunk = entry.partition(":")
+            if colon and fan_out not in pages:
+                pages[fan_out] = fanouts.pages(self.client, execution, fan_out)
+            names += pages[fan_out].get(int(chunk), ()) if colon else (entry,)
+        return names
 
     def jobs(
         self, execution: str, names: Sequence[str], fields: Sequence[str]

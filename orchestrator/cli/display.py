@@ -193,12 +193,17 @@ class Display:
 def strip(row: Row, columns: int, unicode: bool = True) -> Text:
     """The generated jobs in a strip of at most `columns`: a character a job, or for several."""
     statuses = [str(child.get("status")) for child in row.children.values()]
-    statuses += ["deferred"] * (row.total - len(statuses))
-    width = min(columns, len(statuses))
+    folded, total = row.folded, row.total
+    width = min(columns, total)
     full, half, empty = ("■", "▪", "·") if unicode else ("#", "+", ".")
     marks = []
     for i in range(width):
-        bucket = Counter(statuses[i * len(statuses) // width : (i + 1) * len(statuses) // width])
+        # Of a million jobs few are there: first those that were folded, last those yet to be made.
+        start, stop = i * total // width, (i + 1) * total // width
+        bucket = Counter(statuses[max(0, start - folded) : max(0, stop - folded)])
+        bucket.update(finished=max(0, min(stop, folded) - start))
+        bucket.update(deferred=max(0, stop - max(start, folded + len(statuses))))
+        bucket = +bucket
         status = next((s for s in ("failed", "started", "finished") if bucket[s]), min(bucket))
         over = sum(bucket[s] for s in ENDED) == sum(bucket.values())
         mark = full if over else half if status in ("failed", "started", "finished") else empty

@@ -35,8 +35,15 @@ class Row:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many generated jobs are in each status."""
-        return Counter(str(child.get("status")) for child in self.children.values())
+        """How many generated jobs are in each status, those that were folded too."""
+        counts = Counter(str(child.get("status")) for child in self.children.values())
+        counts["finished"] += self.folded
+        return counts
+
+    @property
+    def folded(self) -> int:
+        """Generated jobs that have finished, and are in Redis no more."""
+        return int(self.job.get("folded") or 0)
 
     @property
     def ran(self) -> int:
@@ -46,7 +53,7 @@ class Row:
     @property
     def total(self) -> int:
         """Generated jobs there are, or will be where that is known already."""
-        return max(len(self.children), int(self.job.get("total") or 0))
+        return max(len(self.children) + self.folded, int(self.job.get("total") or 0))
 
     @property
     def status(self) -> str:

@@ -19,15 +19,16 @@ from uuid import uuid4
 
 import redis
 
-from ...common.aggregation import FINISHED, ChildOutcome, aggregate, collect_outputs
+from ...common.aggregation import aggregate, collect_outputs
 from ...common.errors import AggregationError, InputError
 from ...common.jobs import Token, rq_data
+from ...common.outcomes import FINISHED, ChildOutcome
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
 from ...common.spec.placeholders import references, resolve
 from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
 from ...common.state.store import Store
-from . import compiler, sessions
+from . import compiler, folding, sessions
 from .verdicts import NotNow, goes_on
 
 log = logging.getLogger("penstock.orchestrator")
@@ -62,6 +63,8 @@ class Engine:
     def __init__(self, store: Store, window: int, name: str):
         self._store = store
         self._window = window
+        self._chunk = min(CHUNK, window)  # jobs of a fan-out that are made at a time
+        self._fold_after = max(1, window // self._chunk // 2)  # so many chunks
         self._name = name
         self._workflows: OrderedDict[str, Workflow] = OrderedDict()
         self._fan_outs: OrderedDict[tuple[str, str], FanOut] = OrderedDict()
@@ -131,8 +134,15 @@ class Engine:
         expansion, limit = fan_out.expansion, job.max_parallel_jobs or 0
         tolerated = compiler.tolerates_failures(workflow, job.id)
         shared = compiler.shared_by_children(execution, job, tolerated)
+        readers = folding.folding_readers(workflow, job, len(expansion))
         verdict, created, chunk, settled = self._store.open_group(
-            execution, job.id, len(expansion), limit, self._window, fan_out.output
+            execution,
+            job.id,
+            len(expansion),
+            limit,
+            self._window,
+            fan_out.output,
+            folds=bool(readers),
         )
         if verdict != "OK":
             return
@@ -140,7 +150,10 @@ class Engine:
             outcome = "FANOUT_START" if len(expansion) else "FANOUT_NO_JOBS"
             _tell("FAN-OUT", execution, job, outcome, jobs=len(expansion))
         while created < len(expansion) and created - settled < self._window:
-            stop = min(created + min(CHUNK, self._window), len(expansion))
+            if readers and chunk % self._fold_after == 0:
+                folding.fold(self._store, execution, job, readers)
+                go_on()
+            stop = min(created + self._chunk, len(expansion))
             jobs = _children(expansion, created, stop)
             last = stop == len(expansion)
             if not goes_on(self._store.extend(execution, job.id, chunk, last, jobs, shared)):
@@ -200,6 +213,7 @@ class Engine:
                 on_failed=how.on_failed,
                 min_success=how.min_success,
                 total=total,
+                folded=folding.folded_for(self._store, execution, job),
             )
             if expansion is not None and "chosen" in result:
                 result["chosen"] = [expansion.named(index) for index in result["chosen"]]
@@ -244,17 +258,19 @@ class Engine:
     def _outcomes(
         self, execution: str, expansion: Expansion, go_on: Callable[[], None]
     ) -> Iterator[ChildOutcome]:
-        for start in range(0, len(expansion), PAGE):
-            names = expansion.child_ids(start, start + PAGE)
-            for offset, found in enumerate(self._store.outcomes(execution, names)):
-                yield _outcome(start + offset, *found)
+        """How the children ended, but for those that were folded."""
+        names = folding.children_left(self._store, execution, expansion)
+        while page := list(islice(names, PAGE)):
+            found = self._store.outcomes(execution, [name for _, name in page])
+            for (index, _), outcome in zip(page, found, strict=True):
+                yield _outcome(index, *outcome)
             go_on()
 
     # -- the end
 
     def _expire(self, execution: str, go_on: Callable[[], None]) -> None:
-        start = 0
-        while start >= 0:
+        start = "0"
+        while start:
             start = self._store.expire(execution, start)
             go_on()
 

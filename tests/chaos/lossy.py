@@ -13,14 +13,14 @@ from typing import Any
 import redis
 
 from penstock.common.jobs import Claimed, Token, rq_data
-from penstock.common.state import keys, repairs
+from penstock.common.state import fanouts, keys, repairs
 from penstock.common.state.chunks import STATIC
 from penstock.common.state.scripts import Scripts
 from penstock.common.state.store import Store
 from penstock.worker import lines
 from support.histories import History
 from support.histories import scripts as history_scripts
-from support.scripted import Node, bad, new_job
+from support.scripted import Node, bad, done, new_job
 
 from .proxy import Proxy
 from .replies import STANDING_NOW, LossyClient, Tally
@@ -47,6 +47,7 @@ class LossyHistory(History):
             (4, self._tour),
             (4, self._session),
             (4, self._fan_ins),
+            (4, self._fold),
             (3, self._damage),
         ]
 
@@ -148,6 +149,25 @@ class LossyHistory(History):
         self.store.enqueue_control(id_, "there", rq_data("m:agg", "{}"))
         self.store.fail_control(id_, "never", '{"type": "E", "message": "m"}')
         self.store.control(id_, "cancel")
+
+    def _fold(self) -> None:
+        """A child that has finished leaves Redis; another may finish yet."""
+        id_ = self._beside("folds")
+        source = new_job("src", kind="fan-out")
+        del source.fields["origin"]
+        self.store.extend(id_, STATIC, 0, True, [source])
+        self.store.open_group(id_, "src", 2, 0, 10, "{}", folds=True)
+        node = Node(self.store, "folds", f"folds{self.draw.randrange(10**9)}x0", ("folds",))
+        node.register()
+        children = [new_job(f"src_{i}", tags=("folds",), group="src") for i in range(2)]
+        self.store.extend(id_, "src", 0, True, children)
+        claimed = node.claim(1)
+        node.advance(*(done(one) for one in claimed))
+        gone = [one.name for one in claimed]
+        chunks = [fanouts.Folded(0, True, gone)]
+        fanouts.fold(self.store, id_, "src", 0, '{"count": 1}', False, chunks)
+        self.store.control(id_, "cancel")
+        self.store.leave(node.id, node.incarnation, "drained")
 
     def _session(self) -> None:
         """A program adds jobs that wait for earlier ones, and goes."""

@@ -61,6 +61,9 @@ BREAKS: dict[str, tuple[str, str]] = {
         "for upstream, more in pairs(dependents) do also_tells(upstream, more) end",
         "",
     ),
+    "children are folded twice": ("or tonumber(v[1] or 0) ~= folds", ""),
+    "children are folded when their fan-ins read them": ("or source.status ~= 'started' or not v[2]", "or not v[2]"),
+    "children that may finish yet are folded": ("if not gone[child] then stay[#stay + 1] = child end", ""),
     "what is left over is forgotten": ("    redis.call('SADD', K.outboxes(), rest[2])\n", ""),
     "a retry begins before the end was told": (
         "redis.call('RPUSH', K.outbox(x_id), 'reset ' .. x_id .. ' 0')",

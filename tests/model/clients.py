@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.common.jobs import NodeInfo, Settlement, Token
+from penstock.common.state import fanouts, keys
 from penstock.common.state.chunks import STATIC
+from penstock.common.state.fanouts import Folded
 from penstock.common.state.scripts import Limits
 from penstock.common.state.store import Store
 
 from . import view
 from .breaking import BrokenScripts
 from .invariants import Watch
+from .reference import ENDED
 from .reference_nodes import ReferenceCluster
 from .server import FROZEN_NOW, Server
 from .shapes import Shape, Spec, as_new_job
@@ -210,8 +213,34 @@ class Clients:
         one = self._spec(id, name)
         return self.ask(Request(
             f"open {id} {name}",
-            lambda: self.store.open_group(id, name, one.size, one.limit, one.window, "{}"),
+            lambda: self.store.open_group(
+                id, name, one.size, one.limit, one.window, "{}", folds=one.folds
+            ),
             lambda: self.model.open_group(id, name),
+        ), dice)  # fmt: skip
+
+    def fold(self, id: str, name: str, dice: Dice | None = None) -> Any:
+        """Takes out what has finished of the chunks that may hold such, as they are now."""
+        group, pages = keys.group(id, name), keys.pages(id, name)
+        (found,) = self.wire.ask(("HMGET", group, "folds", "live"))
+        if found[1] is None:
+            return None
+        folds, chunks = int(found[0] or 0), []
+        for chunk in found[1].split():
+            (names,) = self.wire.ask(("HGET", pages, chunk))
+            status = {
+                child: self.wire.ask(("HGET", keys.job(f"{id}-{child}"), "status"))[0]
+                for child in (names or "").split()
+            }
+            done = [child for child, word in status.items() if word == "finished"]
+            chunks.append(Folded(int(chunk), not {*status.values()} <= {*ENDED}, done))
+        gone = [child for chunk in chunks for child in chunk.names]
+        busy = lambda: self.wire.ask(("LLEN", keys.outbox(id)))[0] > 0  # noqa: E731
+        return self.ask(Request(
+            f"fold {id} {name} {chunks}",
+            lambda: fanouts.fold(self.store, id, name, folds, f'"{gone}"', folds > 0, chunks),
+            lambda: self.model.fold(id, name, folds, gone, busy()),
+            {"folds": [f"{id}-{child}" for child in gone]},
         ), dice)  # fmt: skip
 
     def start_fan_in(self, id: str, name: str, dice: Dice | None = None) -> Token | None:

@@ -25,7 +25,7 @@ class Watch:
         self._commits(about, answer, before)
         self._claims(about, answer, before)
         self._fan_in(about, answer, before)
-        self._ends_stay(before, after)
+        self._ends_stay(about, before, after)
         check(self._shapes, after)
         self._retried = {x for x in self._retried if f"outbox {x}" in after}
 
@@ -70,10 +70,14 @@ class Watch:
                 total, created, _, settled = before[f"group {source}"][:4]
                 assert total == created == settled, f"I5: {name} begins with {settled} of {total}"
 
-    def _ends_stay(self, before: View, after: View) -> None:
-        """I2: an end is an end, until somebody retries."""
+    def _ends_stay(self, about: dict[str, Any], before: View, after: View) -> None:
+        """I2: an end is an end, until somebody retries; a child is folded once, when it has finished."""
+        folded = about.get("folds", ())
         for label, row in before.items():
-            if label.startswith("job ") and row[0] in ENDED:
+            if label.startswith("job ") and label not in after:
+                assert label[4:] in folded, f"I2: {label} {row} is gone"
+                assert row[0] == "finished", f"I2: {label} {row} was folded"
+            elif label.startswith("job ") and row[0] in ENDED:
                 x = label[4:].partition("-")[0]
                 if x not in self._retried:
                     assert after[label][:2] == row[:2], f"I2: {label} {row} became {after[label]}"
@@ -104,9 +108,11 @@ def check(shapes: dict[str, Shape], view: View) -> None:
 def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     prefix = f"job {x}-"
     jobs = {label[len(prefix) :]: job for label, job in view.items() if label.startswith(prefix)}
+    groups = [row for label, row in view.items() if label.startswith(f"group {x}-")]
     statuses = [job[0] for job in jobs.values()]
+    statuses += ["finished"] * sum(int(group[-1]) for group in groups)
     counts = [
-        len(jobs),
+        len(statuses),
         *(statuses.count(status) for status in ("finished", "failed", "canceled", "stopped")),
     ]
     assert [*map(str, counts)] == row[3:8], f"I1: {x} counts {row[3:8]}, and has {counts}"

@@ -128,6 +128,8 @@ class Play(Clients):
                 self.fail_control(id, one.name, dice)
             elif dice.pick(3) == 0:
                 self.open_group(id, one.name, dice)
+            elif one.folds and dice.pick(2):
+                self.fold(id, one.name, dice)
             elif self.view.get(f"group {id}-{one.name}", [""])[0]:
                 self.extend(id, one.name, dice.pick(3), dice)
         elif self.fan_ins and dice.pick(2):
@@ -160,6 +162,7 @@ class Play(Clients):
     def _expand(self, id: str, one: Spec) -> str:
         verdict, created, chunk, settled = self.open_group(id, one.name)
         while verdict in ("OK", "DONE") and created < one.size and created - settled < one.window:
+            self.fold(id, one.name)
             verdict = self.extend(id, one.name, chunk)
             row = self.view[f"group {id}-{one.name}"]
             created, chunk, settled = int(row[1]), int(row[2]), int(row[3])

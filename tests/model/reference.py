@@ -59,7 +59,8 @@ class Job:
 
 @dataclass(eq=False)
 class Group:
-    """The children of a fan-out: how many there will be, are, have ended, ended badly."""
+    """The children of a fan-out: how many there will be, are, have ended, ended badly; how often some
+    were folded, and how many."""
 
     total: int | None = None
     limit: int = 0
@@ -68,6 +69,8 @@ class Group:
     settled: int = 0
     bad: int = 0
     admitted: int = 0
+    folds: int = 0
+    folded: int = 0
     held: list[Job] = field(default_factory=list)
 
 
@@ -202,6 +205,18 @@ class Reference:
                 self.todo.append((self._begin_children, (job,)))
         self._done("OK")
         return "OK", group.created, group.chunks, group.settled
+
+    def fold(self, id: str, name: str, folds: int, children: list[str], busy: bool) -> bool:
+        """Children that have finished are gone, and count as before. `busy`: the scripts have left
+        something to do for the execution."""
+        x = self.executions[id]
+        group = x.group(name)
+        if x.closed or busy or x.jobs[name].status != "started" or group.folds != folds:
+            return False
+        group.folds, group.folded = folds + 1, group.folded + len(children)
+        for child in children:
+            assert x.jobs.pop(child).status == "finished", child
+        return True
 
     def start_control(self, id: str, name: str, claim: str) -> int:
         """An orchestrator takes a fan-in: its attempt, 0 for no. A later taker supersedes it; the

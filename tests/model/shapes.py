@@ -15,7 +15,8 @@ from support.scripted import new_job
 class Spec:
     """A job as its workflow has it. `after`: its upstreams, `a?` where a's outcome does not matter.
 
-    A fan-out makes `size` children, `limit` of them (0: all) at once, `window` of them unended.
+    A fan-out makes `size` children, `limit` of them (0: all) at once, `window` of them unended; with
+    `folds` those that have finished may be taken out of Redis.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Spec:
     size: int = 0
     limit: int = 0
     window: int = 1000
+    folds: bool = False
     group: str = ""
 
     @property
@@ -61,7 +63,7 @@ DIAMOND: Shape = (
     Spec("a"), Spec("b", ("a",)), Spec("c", ("a",), tags=("gpu",)), Spec("d", ("b", "c")),
 )  # fmt: skip
 FAN: Shape = (
-    Spec("f", kind="fan-out", size=3, window=2, retries=1, tolerated=True), fan_in("in", "f"),
+    Spec("f", kind="fan-out", size=3, window=2, retries=1, tolerated=True, folds=True), fan_in("in", "f"),
     Spec("z", ("in",)),
 )  # fmt: skip
 GATED: Shape = (
@@ -105,10 +107,12 @@ def _drawn(draw: random.Random, name: str, after: tuple[str, ...]) -> list[Spec]
     tolerated, joined = draw.random() < 0.5, draw.random() < 0.7
     sizes = {"size": draw.randint(0, 5), "limit": draw.choice([0, 1, 2])}
     window = draw.choice([2, 3, 1000])
+    custom = draw.random() < 0.4
     source = Spec(
-        name, after, "fan-out", tolerated=tolerated and joined, window=window, **sizes, **common
-    )
-    return [source, fan_in(f"{name}in", name, draw.random() < 0.4)] if joined else [source]
+        name, after, "fan-out", tolerated=tolerated and joined, window=window,
+        folds=joined and not custom, **sizes, **common,
+    )  # fmt: skip
+    return [source, fan_in(f"{name}in", name, custom)] if joined else [source]
 
 
 def dependents(shape: Shape, name: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ JOB = (
     "status", "attempt", "claim", "worker_name", "retries_left", "crashes", "losses", "waits", "gate",
     "group", "kind",
 )  # fmt: skip
-GROUP = ("total", "created", "created_chunks", "settled", "bad", "admitted")
+GROUP = ("total", "created", "created_chunks", "settled", "bad", "admitted", "folds", "folded")
 NUMBERS = {*COUNTS, "attempt", "retries_left", "crashes", "losses", "waits", *GROUP[1:]}
 #: what the scripts write for waits that a retry has yet to count
 NOT_COUNTED = "1000000"
@@ -41,11 +41,20 @@ local function fields(key, names)
   return v
 end
 local function list(key) return redis.call('LRANGE', key, 0, -1) end
+local function names_of(key)
+  local names = {{}}
+  for _, one in ipairs(list(key .. ':jobs')) do
+    local fan_out, chunk = string.match(one, '^([^:]*):(%d+)$')
+    local text = fan_out and (redis.call('HGET', key .. ':group:' .. fan_out .. ':pages', chunk) or '') or one
+    for name in string.gmatch(text, '%S+') do names[#names + 1] = name end
+  end
+  return names
+end
 for i = 2, 1 + tonumber(ARGV[1]) do
   local x, key = ARGV[i], 'penstock:exec:' .. ARGV[i]
   if redis.call('EXISTS', key) == 1 then
     put('execution ' .. x, fields(key, X))
-    for _, name in ipairs(list(key .. ':jobs')) do
+    for _, name in ipairs(names_of(key)) do
       local job = 'rq:job:' .. x .. '-' .. name
       local v = fields(job, J)
       if v[#J] == '' then v[#J] = 'run' end
@@ -150,6 +159,7 @@ def _put_nodes(view: View, model: ReferenceCluster) -> None:
 
 def _execution(x: Execution) -> list[str]:
     ends = [job.status for job in x.jobs.values()]
+    ends += ["finished"] * sum(group.folded for group in x.groups.values())
     counts = [
         len(ends),
         *(ends.count(status) for status in ("finished", "failed", "canceled", "stopped")),
@@ -169,7 +179,9 @@ def _job(job: Job) -> list[str]:
 
 def _group(group: Group) -> list[str]:
     total = "" if group.total is None else str(group.total)
-    counts = (group.created, group.chunks, group.settled, group.bad, group.admitted)
+    counts = (
+        group.created, group.chunks, group.settled, group.bad, group.admitted, group.folds, group.folded,
+    )  # fmt: skip
     return [total, *map(str, counts)]
 
 

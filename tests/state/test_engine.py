@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -16,50 +15,12 @@ from penstock.common.errors import (
     NotFound,
 )
 from penstock.common.jobs import split_job_id
-from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
-from penstock.orchestrator.engine.roles import Agenda, Leader, Upkeep
+from penstock.orchestrator.engine.roles import Agenda, Leader
 from penstock.orchestrator.engine.work import Engine
-from penstock.orchestrator.service import Service
-from support.scripted import bad, done
 
 GRID = [{"name": "lr", "values": [0.001, 0.01, 0.1]}, {"name": "bs", "values": [16, 32, 64]},
         {"name": "opt", "values": ["adam", "sgd"]}]  # fmt: skip
-
-
-@pytest.fixture
-def service(cluster):
-    return Service(cluster.store, Settings())
-
-
-@pytest.fixture
-def drive(cluster, service):
-    """Submits a workflow and plays orchestrator and daemon until nothing moves; `work` is the job."""
-
-    def drive(jobs: list[dict[str, Any]], work: Any, slots: int = 4, **rest: Any) -> dict[str, Any]:
-        engine = Engine(cluster.store, rest.pop("window", 1000), "o1")
-        agenda = Agenda(cluster.store, engine, turn_s=math.inf)
-        id_ = service.submit(parse_workflow({"name": "flow", "jobs": jobs, **rest}))
-        node = cluster.node(slots=slots, resources={"cpus": float(slots)})
-        agenda.tick()
-        while claimed := node.claim(slots):
-            ends = []
-            for one in claimed:
-                config = json.loads(one.config)
-                if refs := one.work.refs:
-                    found = cluster.store.results(one.work.execution, refs)
-                    config["refs"] = {name: json.loads(text) for name, text in found.items()}
-                try:
-                    ends.append(done(one, json.dumps(work(one.name, config)).encode()))
-                except ZeroDivisionError:
-                    ends.append(bad(one))
-            node.advance(*ends)
-            agenda.tick()
-            node.beat()
-            Upkeep(cluster.store).tick()
-        return service.execution(id_)
-
-    return drive
 
 
 def sweep(strategy: dict[str, Any], **fan_out: Any) -> list[dict[str, Any]]:

@@ -396,8 +396,8 @@ def test_after_its_ttl_nothing_of_an_execution_is_left(cluster, more):
     assert cluster.status == "succeeded"
     assert cluster.take_agenda() == ([f"expire {EXECUTION_ID}"] if more else [])
     if more:
-        assert cluster.store.expire(EXECUTION_ID, 0, 30) == 30
-        assert cluster.store.expire(EXECUTION_ID, 30, 30) == -1
+        assert cluster.store.expire(EXECUTION_ID, "0", 30) == "30"
+        assert cluster.store.expire(EXECUTION_ID, "30", 30) == ""
     for key in cluster.client.keys("*"):
         mine = EXECUTION_ID in key.decode() or key.decode().startswith("rq:job:")
         if mine:

@@ -166,8 +166,8 @@ def check_keys(client: Any, store: Store) -> None:
         id_ = member.decode()
         if store.execution(id_).get("status") not in EXECUTION_TERMINAL:
             alive.append(id_)
-        start = 0
-        while start >= 0:
+        start = "0"
+        while start:
             start = store.expire(id_, start)
     declared = [*keys.PERMANENT, *keys.OWNED, SHIFT_KEY]
     for key in (raw.decode() for raw in client.scan_iter(count=1000)):

@@ -1,5 +1,6 @@
 """The strategies of a fan-in, whatever the order of the children."""
 
+import json
 import math
 import random
 from fractions import Fraction
@@ -16,10 +17,13 @@ from penstock.common.aggregation import (
     ChildOutcome,
     aggregate,
     collect_outputs,
+    options_of,
 )
-from penstock.common.folds import PartialSum, canonical_json, metrics_of
+from penstock.common.folds import partial_of
+from penstock.common.outcomes import PartialSum, canonical_json, metrics_of
 
 NAN = math.nan
+FOLDED = ("best-metric", "worst-metric", "top-k", "average-metrics", "quantiles", "count")
 
 
 def finished(*outputs: Any) -> list[ChildOutcome]:
@@ -220,12 +224,24 @@ def test_the_order_of_finishing_does_not_matter(strategy: str, data: st.DataObje
     assert outcome(children) == outcome(shuffled)
 
 
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_a_mean_is_exact_and_rounded_once(numbers: list[float]) -> None:  # F7
-    total = PartialSum()
-    for number in numbers:
-        total.add(number)
-    assert total.mean() == float(sum(map(Fraction, numbers)) / len(numbers))
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1),
+    st.lists(st.integers(0, 4), max_size=3),
+)
+def test_a_mean_is_that_of_fsum_however_it_came_together(numbers, cuts) -> None:  # F7
+    """In one sum, or in partial ones that are written down and taken in by another."""
+    total, part = PartialSum(), PartialSum()
+    for place, number in enumerate(numbers):
+        part.add(number)
+        if place in cuts:
+            total.take(json.loads(json.dumps(part.state())))
+            part = PartialSum()
+    total.take(part.state())
+    assert total.count == len(numbers)
+    try:
+        assert total.mean() == math.fsum(numbers) / len(numbers)
+    except OverflowError:
+        assert total.mean() == float(sum(map(Fraction, numbers)) / len(numbers))
 
 
 def test_a_sum_beyond_the_floats_has_its_mean_all_the_same() -> None:
@@ -233,12 +249,45 @@ def test_a_sum_beyond_the_floats_has_its_mean_all_the_same() -> None:
     assert chosen("average-metrics", finished(*({"m": value} for value in huge))) == {"m": 1.7e308}
 
 
-def test_partials_can_be_stored_and_read_back() -> None:
-    total = PartialSum()
-    for number in (0.1, 1e16, 0.2, -1e16):
-        total.add(number)
-    assert PartialSum(total.partials, total.count).mean() == total.mean()
-    assert len(total.partials) <= 4
+@pytest.mark.parametrize("strategy", [*FOLDED, "majority-vote"])
+@given(data=st.data())
+def test_folds_that_were_written_down_give_what_one_gives(strategy, data) -> None:  # F7
+    """Children in any order, cut into parts of which some are folded by others before."""
+    values = data.draw(
+        st.lists(st.sampled_from([1e16, 1.0, -1e16, 0.5, NAN, math.inf]), min_size=1)
+    )
+    children = [
+        ChildOutcome(index, output={"acc": value} if index % 5 else {"acc": value, "n": 1})
+        for index, value in enumerate(values)
+    ]
+    if data.draw(st.booleans()):
+        place = data.draw(st.integers(0, len(values) - 1))
+        children[place] = ChildOutcome(place, output="no metric")
+    shuffled = data.draw(st.permutations(children))
+    cut = data.draw(st.integers(0, len(values)))
+    options = options_of("acc", False, 2, None)
+    folded = []
+    for part in (shuffled[: cut // 2], shuffled[cut // 2 : cut]):
+        fold = partial_of(strategy, options)
+        for child in part:
+            fold.add(child)
+        folded.append((len(part), json.loads(json.dumps(fold.state()))))
+
+    def made(children, folded):
+        try:
+            found = aggregate(
+                strategy, children, metric_name="acc", k=2, folded=folded, total=len(values)
+            )
+        except AggregationError as error:
+            return str(error)
+        return {**found, "aggregated_result": canonical_json(found["aggregated_result"])}
+
+    assert made(shuffled[cut:], folded) == made(children, [])
+
+
+@pytest.mark.parametrize("strategy", ["collect-all", "custom"])
+def test_what_keeps_every_output_is_no_fold(strategy) -> None:  # F7
+    assert partial_of(strategy, options_of(None, False, None, None)) is None
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -18,6 +18,13 @@ def merge(values):
     return sum(values)
 
 
+def measured(i, j):
+    """A metric of which many are alike, and whose plain sum depends on the order of adding."""
+    if i == 0:
+        return {"x": (1e16, 1.0, -1e16)[j % 3]}
+    return {"x": (i * 7919 + j * 104729) % 65536 / 7}
+
+
 def slow():
     from peer import slow_body
 

@@ -84,7 +84,14 @@ for _, one in ipairs(waiting) do -- others of this chunk may be among its upstre
   job.waits, job.failed = F.upstreams(x_id, job.job, one.upstreams, false, seen)
   J.write(job, 'waits', job.waits)
 end
-if #names > 0 then redis.call('RPUSH', K.jobs(x_id), unpack(names)) end
+if stage == ':static' and #names > 0 then
+  redis.call('RPUSH', K.jobs(x_id), unpack(names))
+elseif #names > 0 then
+  redis.call('HSET', K.pages(x_id, stage), number, table.concat(names, ' '))
+  redis.call('RPUSH', K.jobs(x_id), stage .. ':' .. number)
+  local live = redis.call('HGET', chunk_key, 'live')
+  if live then redis.call('HSET', chunk_key, 'live', live .. number .. ' ') end
+end
 X.count(x, 'jobs', #made)
 if stage ~= ':static' then
   redis.call('HINCRBY', K.group(x_id, stage), 'created', #made)

@@ -1,7 +1,7 @@
 -- requires: flow
 -- Opens a fan-out: how many jobs it will have, and how many of them may run at once.
 -- ARGV  execution, fan-out, total, max_parallel_jobs (0: no limit), window,
---       its result (JSON)
+--       its result (JSON), 1 when children that have finished may be folded (group_fold)
 -- RETURNS {OK | ENDED (or it waits for others), created so far, chunks so far, settled so far}
 -- KEEPS  the first opening stays; opening again reads how far it is, and lets the
 --        children's ends ask for more of them anew.
@@ -14,6 +14,7 @@ local key = K.group(x.id, name)
 local first = redis.call('HSETNX', key, 'total', ARGV[3]) == 1
 if first then
   redis.call('HSET', key, 'limit', ARGV[4], 'window', ARGV[5], 'created', 0, 'settled', 0)
+  if ARGV[7] == '1' then redis.call('HSET', key, 'live', ' ') end
   redis.call('HSET', job.key, 'result', ARGV[6])
 end
 if job.status == 'deferred' then

@@ -89,6 +89,14 @@ function C.LPOP(key, count)
   return #out > 0 and out
 end
 function C.RPOP(key) return pop(key) end
+function C.LSET(key, at, value)
+  local one, place = get(key, 'list'), tonumber(at)
+  if not one then error({ err = 'ERR no such key' }) end
+  place = place < 0 and #one.of + place + 1 or place + 1
+  if one.of[place] == nil then error({ err = 'ERR index out of range' }) end
+  one.of[place] = value
+  return { ok = 'OK' }
+end
 function C.LLEN(key)
   local one = get(key, 'list')
   return one and #one.of or 0

@@ -50,3 +50,8 @@ def outer(url):
         {"name": "inner", "jobs": [{"id": "x", "run": "flow:noop", "config": {"n": 7}}]}
     )
     return {"inner": inner.result(timeout=50)}
+
+
+def measured(i):
+    """A metric of which many are alike, and whose plain sum depends on the order of adding."""
+    return {"x": (1e16, 1.0, -1e16)[i % 3] if i < 999 else i * 7919 % 4096 / 7, "i": i}

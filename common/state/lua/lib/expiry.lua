@@ -1,8 +1,8 @@
--- requires: now
--- Starts the TTL of an ended execution's keys, from its job `at` (from 0) on; returns the first
--- job of the next chunk, -1 when all is done.
+-- requires: now names
+-- Starts the TTL of an ended execution's keys, from the place `at` in its list of jobs on; returns the
+-- place of the next chunk, '' when all is done.
 local function expire(x, at, size)
-  local names = redis.call('LRANGE', K.jobs(x.id), at, at + size - 1)
+  local names, more = names_from(x.id, at, size)
   local expires_s = math.floor(NOW_MS / 1000) + x.ttl_s
   for _, name in ipairs(names) do
     local id = x.id .. '-' .. name
@@ -14,16 +14,18 @@ local function expire(x, at, size)
       redis.call('ZADD', K.finished(v[1]), 'XX', expires_s, id)
       redis.call('ZADD', K.failed(v[1]), 'XX', expires_s, id)
     elseif v[2] == 'fan-out' then
-      redis.call('EXPIRE', K.group(x.id, name), x.ttl_s)
-      redis.call('EXPIRE', K.group_held(x.id, name), x.ttl_s)
+      for _, one in ipairs({ K.group(x.id, name), K.group_held(x.id, name), K.pages(x.id, name),
+        K.folded(x.id, name) }) do
+        redis.call('EXPIRE', one, x.ttl_s)
+      end
     end
   end
-  if #names == size then return at + size end
+  if more then return more end
   local key = redis.call('HGET', K.execution(x.id), 'key')
   if key and key ~= '' then redis.call('EXPIRE', K.submission(key), x.ttl_s) end
   for _, one in ipairs({ K.execution(x.id), K.spec(x.id), K.jobs(x.id), K.held(x.id), K.parked(x.id),
     K.outbox(x.id) }) do
     redis.call('EXPIRE', one, x.ttl_s)
   end
-  return -1
+  return ''
 end

@@ -1,4 +1,4 @@
--- requires: finish
+-- requires: finish names
 -- The steps of a cancel, a resume and a retry. Most scripts take none of them, so their
 -- functions are made with the first one.
 local function rare_steps()
@@ -16,12 +16,11 @@ local function rare_steps()
     end
   end
 
-  -- Cancels what has not ended, from the `at`th job of the execution on.
+  -- Cancels what has not ended, from the place `at` in the execution's list of jobs on.
   local function step_cancel(x_id, at, reason)
-    at = tonumber(at)
     local room = STEP_LIMIT - F.touched
     if room <= 0 then return { 'cancel', x_id, at, reason } end
-    local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+    local names, more = names_from(x_id, at, room)
     for _, name in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. name)
@@ -31,7 +30,7 @@ local function rare_steps()
         if job.kind == 'fan-out' then redis.call('DEL', K.group_held(x_id, name)) end
       end
     end
-    if #names == room then return { 'cancel', x_id, at + room, reason } end
+    if more then return { 'cancel', x_id, more, reason } end
     redis.call('DEL', K.held(x_id), K.parked(x_id))
   end
 
@@ -83,7 +82,9 @@ local function rare_steps()
     redis.call('PERSIST', K.log(x.id, job.job))
     redis.call('PERSIST', K.history(x.id, job.job))
     if job.kind == 'fan-out' then
-      redis.call('PERSIST', K.group(x.id, job.job))
+      for _, key in ipairs({ K.group(x.id, job.job), K.pages(x.id, job.job), K.folded(x.id, job.job) }) do
+        redis.call('PERSIST', key)
+      end
       redis.call('DEL', K.group_held(x.id, job.job))
       redis.call('HDEL', K.group(x.id, job.job), 'admitted')
     end
@@ -99,11 +100,10 @@ local function rare_steps()
 
   -- retry, first pass: whatever did not succeed is deferred again, as new.
   local function step_reset(x_id, at)
-    at = tonumber(at)
     local x, room = X.get(x_id), STEP_LIMIT - F.touched
     if room <= 0 then return { 'reset', x_id, at } end
-    if at == 0 then begin_reset(x) end
-    local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+    if tostring(at) == '0' then begin_reset(x) end
+    local names, more = names_from(x_id, at, room)
     for _, name in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. name)
@@ -114,7 +114,7 @@ local function rare_steps()
         end
       end
     end
-    if #names == room then return { 'reset', x_id, at + room } end
+    if more then return { 'reset', x_id, more } end
     F.push('rewait', x_id, 0)
   end
 
@@ -128,10 +128,9 @@ local function rare_steps()
   -- retry, second pass: jobs count their upstreams anew; those without any go on.
   -- A fan-out's children wait until it opens again.
   local function step_rewait(x_id, at)
-    at = tonumber(at)
     local room = STEP_LIMIT - F.touched
     if room <= 0 then return { 'rewait', x_id, at } end
-    local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+    local names, more = names_from(x_id, at, room)
     for _, name in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. name)
@@ -139,18 +138,17 @@ local function rare_steps()
         wait_anew(job)
       end
     end
-    if #names == room then return { 'rewait', x_id, at + room } end
+    if more then return { 'rewait', x_id, more } end
     redis.call('HDEL', K.execution(x_id), 'retrying')
     X.touch(X.get(x_id))
   end
 
   -- A fan-out has opened again: its children that were reset go on. If it could not, they end.
   local function step_reopen(x_id, name, at)
-    at = tonumber(at)
     local source = J.get(x_id .. '-' .. name)
     local room = STEP_LIMIT - F.touched
     if room <= 0 then return { 'reopen', x_id, name, at } end
-    local names = redis.call('LRANGE', K.jobs(x_id), at, at + room - 1)
+    local names, more = names_from(x_id, at, room)
     for _, child in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. child)
@@ -159,7 +157,7 @@ local function rare_steps()
         if JOB_ENDED[source.status] then F.skip(job, name) else wait_anew(job) end
       end
     end
-    if #names == room then return { 'reopen', x_id, name, at + room } end
+    if more then return { 'reopen', x_id, name, more } end
   end
 
   return { cancel = step_cancel, unpark = step_unpark, reset = step_reset, rewait = step_rewait,

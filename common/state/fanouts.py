@@ -1,0 +1,78 @@
+"""The children of fan-outs by their chunks, and how those that have finished leave Redis.
+
+A chunk's names stand together in one field. Where the fan-ins of a fan-out need only so much of each
+child, an orchestrator folds children that have finished into a text, and takes them out of Redis in
+the same script; so a fan-out of any width costs what has not finished, and that text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import keys
+from .replies import as_mapping, as_text
+from .scripts import Request, run
+
+if TYPE_CHECKING:
+    from .store import Store
+
+#: children that one fold may take out
+FOLDED_AT_ONCE = 200
+
+
+class Folded(NamedTuple):
+    """Of one chunk: its number, may more of it finish, and the children that go."""
+
+    number: int
+    open: bool
+    names: Sequence[str]
+
+
+def fold(
+    store: Store,
+    execution: str,
+    fan_out: str,
+    folds: int,
+    text: str,
+    replace: bool,
+    chunks: Sequence[Folded],
+) -> bool:
+    """Takes finished children out of Redis, FOLDED_AT_ONCE at most; `text` (JSON) has what is needed of them.
+
+    `folds` is how often that was done before; the text takes the last one's place (`replace`), or
+    stands behind it. False where another did so meanwhile, or this is not the time: then nothing changes.
+    """
+    args: list[Any] = [execution, fan_out, folds, text, int(replace)]
+    for chunk in chunks:
+        args += (chunk.number, int(chunk.open), " ".join(chunk.names))
+    return as_text(run(store.client, Request(store.scripts["group_fold"], args))) == "OK"
+
+
+def folded(client: Any, execution: str, fan_out: str, start: int = 0) -> list[bytes]:
+    """The texts of `fold`, from the `start`th on (-1: the last)."""
+    return list(client.lrange(keys.folded(execution, fan_out), start, -1))
+
+
+def pages(
+    client: Any, execution: str, fan_out: str, chunks: Sequence[int] | None = None
+) -> dict[int, list[str]]:
+    """The names of the children that are in Redis, by their chunk: of all, or of these."""
+    key = keys.pages(execution, fan_out)
+    if chunks is None:
+        rows = as_mapping(client.hgetall(key))
+        return {int(chunk): names.split() for chunk, names in rows.items()}
+    texts = client.hmget(key, [str(chunk) for chunk in chunks]) if chunks else []
+    return {chunk: as_text(text).split() for chunk, text in zip(chunks, texts, strict=True) if text}
+
+
+def widths(client: Any, execution: str, fan_outs: Sequence[str]) -> list[dict[str, int | None]]:
+    """Of each fan-out `total`, how many jobs it makes (None before it opens), and `folded`, how many of
+    these have finished and are in Redis no more."""
+    with client.pipeline(transaction=False) as pipe:
+        for name in fan_outs:
+            pipe.hmget(keys.group(execution, name), "total", "folded")
+        return [
+            {"total": None if total is None else int(total), "folded": int(folded or 0)}
+            for total, folded in pipe.execute()
+        ]
