@@ -25,6 +25,10 @@ from .outcomes import (
 
 #: The most distinct outputs that a vote counts.
 MOST_DISTINCT = 100_000
+#: Of so many outputs or metrics what a fold holds is small.
+FEW = 100
+#: The most outputs that top-k takes in as children finish; where it is to give more they are all kept.
+MOST_KEPT = 1000
 #: The strategies that look at the one metric that they name.
 OF_ONE_METRIC = ("best-metric", "worst-metric", "top-k", "quantiles")
 
@@ -52,8 +56,9 @@ class Fold(Protocol):
 class Partial(Fold, Protocol):
     """A fold that can be written down, and taken in by another of its kind."""
 
-    #: Does what it holds grow with the number of children?
-    grows: bool
+    @property
+    def grows(self) -> bool:
+        """Is what it holds large, or will it be with more children?"""
 
     def state(self) -> Any:
         """What it holds, as JSON."""
@@ -84,8 +89,8 @@ def fold_of(strategy: str, options: Options) -> Fold:
 
 
 def partial_of(strategy: str, options: Options) -> Partial | None:
-    """`fold_of`, where it holds less than all that it took in; None where it keeps every output."""
-    if strategy in ("collect-all", "custom"):
+    """`fold_of`, where it holds less than all that it took in; None where it keeps (nearly) every output."""
+    if strategy in ("collect-all", "custom") or (strategy == "top-k" and options.k > MOST_KEPT):
         return None
     return cast(Partial, fold_of(strategy, options))
 
@@ -179,8 +184,6 @@ class Best:
     """The `k` outputs with the highest (or lowest) value of a metric, the best first; without `k` the
     best one alone. Ties go to the lowest index."""
 
-    grows = False
-
     def __init__(self, metric: _Metric, highest: bool, k: int | None) -> None:
         self.metric = metric
         self.sign = 1.0 if highest else -1.0
@@ -198,6 +201,10 @@ class Best:
             heapq.heappush(self.heap, ranked)
         else:
             heapq.heappushpop(self.heap, ranked)
+
+    @property
+    def grows(self) -> bool:
+        return (self.k or 1) > FEW
 
     def state(self) -> dict[str, Any]:
         return {"lacking": self.metric.lacking, "best": self.heap}
@@ -255,8 +262,6 @@ def _at(values: Sequence[float], quantile: float) -> float:
 class _Average:
     """The mean of every finite metric, over the children that have it."""
 
-    grows = False
-
     def __init__(self) -> None:
         self.sums: dict[str, PartialSum] = {}
         self.first: _Remark = None
@@ -266,6 +271,10 @@ class _Average:
             self.first = (child.index, describe(child))
         for name, value in (metrics_of(child.output) or metrics_of(child.metrics)).items():
             self.sums.setdefault(name, PartialSum()).add(value)
+
+    @property
+    def grows(self) -> bool:
+        return len(self.sums) > FEW
 
     def state(self) -> dict[str, Any]:
         return {

@@ -153,13 +153,7 @@ def _execution(store: Store, id_: str, lists: _Lists) -> list[Finding]:
     steady = before == store.execution(id_) and not _moved(store.client, id_, since)
     found = _Execution(id_, before, rows, groups, lists)
     counted = _counts(store, found, since) if steady else []
-    odd = found.odd_jobs()
-    if not all(
-        rows[name]["status"] for name in odd
-    ):  # its hash is gone, or it was folded meanwhile
-        still = set(store.job_names(id_))
-        odd = [name for name in odd if name in still]
-    return [*_as_a_whole(store, id_), *_jobs(store, id_, odd), *counted]
+    return [*_as_a_whole(store, id_), *_jobs(store, id_, found.odd_jobs()), *counted]
 
 
 def _as_a_whole(store: Store, id_: str) -> list[Finding]:
@@ -251,20 +245,25 @@ def _room(fields: Row, limit: str) -> int:
 
 
 def _jobs(store: Store, execution: str, names: Sequence[str]) -> Iterator[Finding]:
+    gone: list[str] = []
     for page in _pages(names, repairs.JOBS):
         ids = [job_id(execution, name) for name in page]
         for id_, what in zip(ids, repairs.jobs(store, ids, mend=False), strict=True):
             if what == repairs.HASH_GONE:
-                out = (
-                    f"`penstock cancel {execution}`, then `penstock retry {execution}` runs it anew"
-                )
-                yield Finding("job", id_, f"{what}, which nothing can mend: {out}", lambda: False)
+                gone.append(id_)
             elif what:
 
                 def mend(id_: str = id_) -> bool:
                     return repairs.jobs(store, [id_], mend=True) not in ([""], [repairs.HASH_GONE])
 
                 yield Finding("job", id_, what, mend)
+    # The name of one that was folded went in the same script.
+    named = {job_id(execution, name) for name in store.job_names(execution)} if gone else set()
+    for id_ in gone:
+        if id_ in named:
+            out = f"`penstock cancel {execution}`, then `penstock retry {execution}` runs it anew"
+            what = f"{repairs.HASH_GONE}, which nothing can mend: {out}"
+            yield Finding("job", id_, what, lambda: False)
 
 
 # -- counts

@@ -128,6 +128,9 @@ class Service:
         """All about one execution. Raises NotFound."""
         fields = self._fields(id_)
         workflow = self._workflow(id_)
+        # Before its jobs are read: one that is folded meanwhile then counts once at most.
+        fan_outs = [name for name, job in workflow.jobs.items() if job.kind == "fan-out"]
+        widths = fanouts.widths(self._redis, id_, fan_outs)
         names = self.store.job_names(id_)
         rows = dict(zip(names, self.store.jobs(id_, names, JOB_FIELDS), strict=True))
         ended = fields["status"] in EXECUTION_TERMINAL
@@ -137,9 +140,8 @@ class Service:
         histories = self.store.histories([job_id(id_, name) for name in uneven])
         for name, history in zip(uneven, histories, strict=True):
             jobs[name]["history"] = history
-        fan_outs = [name for name, row in rows.items() if row["kind"] == "fan-out"]
-        for name, widths in zip(fan_outs, fanouts.widths(self._redis, id_, fan_outs), strict=True):
-            jobs[name] |= widths
+        for name, width in zip(fan_outs, widths, strict=True):
+            jobs[name] |= width
         if not ended:
             settings = self.settings
             living = nodes.living(

@@ -86,7 +86,8 @@ class Expansion:
         if len(plain) <= LONGEST_ID:
             return plain
         tail = hashlib.blake2b(plain.encode(), digest_size=_DIGEST_BYTES).hexdigest()
-        return f"{plain[: CUT_ID - len(tail) - 1]}_{tail}"
+        kept = max(CUT_ID - len(tail) - 1, len(f"{self.source}_{index}"))  # the index is read back
+        return f"{plain[:kept]}_{tail}"
 
     def child_ids(self, start: int, stop: int) -> list[str]:
         """The ids of the jobs from `start` up to `stop`, as a slice would give them."""

@@ -46,6 +46,7 @@ class _Check:
                 yield from kind_faults(draft.job, path)
             yield from self._dependencies(draft.job, path)
             yield from self._source(draft.job, path, draft.bad)
+            yield from self._kept(draft.job, path)
             yield from self._placeholders(draft, path)
         for index, name in enumerate(self.workflow.outputs):
             if name not in self.jobs:
@@ -79,6 +80,22 @@ class _Check:
             yield where, f"FANIN_MISSING_SOURCE: no job '{source}'{hint}"
         elif self.jobs[source].kind != "fan-out" and not self._is_unsure(source):
             yield where, f"TYPE_MISMATCH: '{source}' is no fan-out; name a job of type fan-out"
+
+    def _kept(self, job: Job, path: Path) -> Iterator[Problem]:
+        """Results that a fan-out does not keep, and that a fan-in needs."""
+        if job.keep_results is not False:
+            return
+        for name, reader in self.jobs.items():
+            how = reader.aggregation
+            if (
+                reader.fan_out_job_id == job.id
+                and how
+                and how.strategy in ("collect-all", "custom")
+            ):
+                message = (
+                    f"'{name}' needs all of them ({how.strategy}); take it out, or change that"
+                )
+                yield (*path, "keep_results"), message
 
     def _is_unsure(self, name: str) -> bool:
         return any(draft.job.id == name and "type" in draft.bad for draft in self.drafts)

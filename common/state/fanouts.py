@@ -54,16 +54,19 @@ def folded(client: Any, execution: str, fan_out: str, start: int = 0) -> list[by
     return list(client.lrange(keys.folded(execution, fan_out), start, -1))
 
 
-def pages(
-    client: Any, execution: str, fan_out: str, chunks: Sequence[int] | None = None
-) -> dict[int, list[str]]:
-    """The names of the children that are in Redis, by their chunk: of all, or of these."""
-    key = keys.pages(execution, fan_out)
-    if chunks is None:
-        rows = as_mapping(client.hgetall(key))
-        return {int(chunk): names.split() for chunk, names in rows.items()}
-    texts = client.hmget(key, [str(chunk) for chunk in chunks]) if chunks else []
-    return {chunk: as_text(text).split() for chunk, text in zip(chunks, texts, strict=True) if text}
+def pages(client: Any, execution: str, fan_out: str, chunks: Sequence[int]) -> dict[int, list[str]]:
+    """The names of the children in these chunks that are in Redis."""
+    places = [f"{fan_out}:{chunk}" for chunk in chunks]
+    texts = client.hmget(keys.pages(execution), places) if places else []
+    found = zip(chunks, texts, strict=True)
+    return {chunk: as_text(text).split() for chunk, text in found if text}
+
+
+def all_pages(client: Any, execution: str, fan_out: str = "") -> dict[str, list[str]]:
+    """The names of all children that are in Redis (or of one fan-out's), by `<fan-out>:<chunk>`."""
+    rows = as_mapping(client.hgetall(keys.pages(execution)))
+    beginning = f"{fan_out}:" if fan_out else ""
+    return {place: names.split() for place, names in rows.items() if place.startswith(beginning)}
 
 
 def widths(client: Any, execution: str, fan_outs: Sequence[str]) -> list[dict[str, int | None]]:

@@ -114,10 +114,10 @@ def group_held(id_: str, name: str) -> str:
     return f"{PENSTOCK}:exec:{id_}:group:{name}:held"
 
 
-def pages(id_: str, name: str) -> str:
-    """Hash: the names of a fan-out's children (`a b`) by the number of their chunk, but for those
-    that were folded. TTL as the execution."""
-    return f"{PENSTOCK}:exec:{id_}:group:{name}:pages"
+def pages(id_: str) -> str:
+    """Hash: the names of fan-outs' children (`a b`) by `<fan-out>:<chunk>`, but for those that were
+    folded. TTL as the execution."""
+    return f"{PENSTOCK}:exec:{id_}:pages"
 
 
 def folded(id_: str, name: str) -> str:

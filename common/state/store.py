@@ -388,13 +388,11 @@ class Store:
     def job_names(self, execution: str) -> list[str]:
         """Names of all jobs created so far, in order, but for those that were folded."""
         entries = as_texts(self.client.lrange(keys.jobs(execution), 0, -1))
-        pages: dict[str, dict[int, list[str]]] = {}
+        has_chunks = any(":" in entry for entry in entries)
+        pages = fanouts.all_pages(self.client, execution) if has_chunks else {}
         names: list[str] = []
         for entry in entries:
-            fan_out, colon, chunk = entry.partition(":")
-            if colon and fan_out not in pages:
-                pages[fan_out] = fanouts.pages(self.client, execution, fan_out)
-            names += pages[fan_out].get(int(chunk), ()) if colon else (entry,)
+            names += pages.get(entry, ()) if ":" in entry else (entry,)
         return names
 
     def jobs(

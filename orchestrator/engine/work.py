@@ -142,7 +142,7 @@ class Engine:
             limit,
             self._window,
             fan_out.output,
-            folds=bool(readers),
+            folds=readers is not None,
         )
         if verdict != "OK":
             return
@@ -150,9 +150,8 @@ class Engine:
             outcome = "FANOUT_START" if len(expansion) else "FANOUT_NO_JOBS"
             _tell("FAN-OUT", execution, job, outcome, jobs=len(expansion))
         while created < len(expansion) and created - settled < self._window:
-            if readers and chunk % self._fold_after == 0:
-                folding.fold(self._store, execution, job, readers)
-                go_on()
+            if readers is not None and chunk and chunk % self._fold_after == 0:
+                folding.fold(self._store, execution, job, readers, go_on)
             stop = min(created + self._chunk, len(expansion))
             jobs = _children(expansion, created, stop)
             last = stop == len(expansion)

@@ -221,13 +221,13 @@ class Clients:
 
     def fold(self, id: str, name: str, dice: Dice | None = None) -> Any:
         """Takes out what has finished of the chunks that may hold such, as they are now."""
-        group, pages = keys.group(id, name), keys.pages(id, name)
+        group, pages = keys.group(id, name), keys.pages(id)
         (found,) = self.wire.ask(("HMGET", group, "folds", "live"))
         if found[1] is None:
             return None
         folds, chunks = int(found[0] or 0), []
         for chunk in found[1].split():
-            (names,) = self.wire.ask(("HGET", pages, chunk))
+            (names,) = self.wire.ask(("HGET", pages, f"{name}:{chunk}"))
             status = {
                 child: self.wire.ask(("HGET", keys.job(f"{id}-{child}"), "status"))[0]
                 for child in (names or "").split()

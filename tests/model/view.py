@@ -44,8 +44,7 @@ local function list(key) return redis.call('LRANGE', key, 0, -1) end
 local function names_of(key)
   local names = {{}}
   for _, one in ipairs(list(key .. ':jobs')) do
-    local fan_out, chunk = string.match(one, '^([^:]*):(%d+)$')
-    local text = fan_out and (redis.call('HGET', key .. ':group:' .. fan_out .. ':pages', chunk) or '') or one
+    local text = string.find(one, ':', 1, true) and (redis.call('HGET', key .. ':pages', one) or '') or one
     for name in string.gmatch(text, '%S+') do names[#names + 1] = name end
   end
   return names

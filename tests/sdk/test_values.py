@@ -60,7 +60,7 @@ def test_a_type_without_a_codec_is_told_on_both_sides(cluster, tasks):
         ):
             tasks.fitted({1, 2})
         job = tasks.unfit()
-    with pytest.raises(JobFailed, match=r"result\.it: a set is not JSON, and no codec"):
+    with pytest.raises(JobFailed, match=r"result\.it: set is not JSON, and no codec"):
         job.get_result(20)
 
 

@@ -216,7 +216,7 @@ class History:
         assert int(fields.get("running", 0)) == statuses["started"] == 0
         assert int(fields.get("admitted", 0)) == 0
         for key in self.client.scan_iter(f"{keys.execution(self.id)}:group:*"):
-            if not key.endswith((b":held", b":pages")):
+            if not key.endswith(b":held"):
                 group = self.client.hgetall(key)
                 assert int(group.get(b"admitted", 0)) == 0, group
                 source = self.cluster.job(key.decode().rpartition(":")[2])

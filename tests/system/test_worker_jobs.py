@@ -45,7 +45,9 @@ def test_errors_say_what_happened(site: Site) -> None:  # W5, W6
         assert "m.py" in plain["traceback"]
         assert "worker/" not in plain["traceback"]
         assert "str() raised RuntimeError" in run.error("broken")["message"]
-        assert run.error("json")["message"] == "result.model: Broken is not JSON"
+        assert run.error("json")["message"] == (
+            "result.model: Broken is not JSON, and no codec is registered for it"
+        )
         assert "sys.exit(3)" in run.error("exit")["message"]
         failed = run.error("shell")["message"]
         assert "exit code 7" in failed

@@ -151,6 +151,10 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
             {"f": fan_out(parameters=[], over=[1], combine="zip", template={"run": "m:f"})},
             "jobs.f.combine: belongs to parameters; over is one list",
         ),
+        (
+            {"f": fan_out(keep_results=False), "g": FAN_IN},
+            "jobs.f.keep_results: 'g' needs all of them (collect-all)",
+        ),
         ({"a": {**RUN, "keep_results": True}}, "jobs.a.keep_results: belongs to a fan-out"),
         ({"f": fan_out(max_parallel_jobs=0)}, "jobs.f.max_parallel_jobs: 0 is not a whole number"),
         (

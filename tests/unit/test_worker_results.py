@@ -75,8 +75,8 @@ def _deep() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"model": Estimator()}, f"result.model: a Estimator {NO_CODEC}"),
-        ([1, (2, {3})], f"result[1][1]: a set {NO_CODEC}"),
+        ({"model": Estimator()}, f"result.model: Estimator {NO_CODEC}"),
+        ([1, (2, {3})], f"result[1][1]: set {NO_CODEC}"),
         ({(1, 2): 3}, "result: has a key of type tuple; keys are text"),
         (_loop(), "result[0].again: refers to itself"),
         (_deep(), "the result is nested too deeply for JSON"),

@@ -16,7 +16,7 @@ else
   local open = job and (job.status == 'deferred' or job.kind == 'fan-out' and job.status == 'started')
   if not open or job.waits > 0 then return 'ENDED' end
   F.finish(job, 'failed', 'error', ARGV[3])
-  if job.kind == 'fan-out' then F.push('reopen', x.id, job.job, 0) end
+  if job.kind == 'fan-out' then F.push('reopen', x.id, job.job, '0') end
 end
 F.run()
 X.flush()

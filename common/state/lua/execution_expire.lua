@@ -4,4 +4,4 @@
 -- RETURNS the place of the next chunk; '' when all is done, or it is not ended
 local x = X.get(ARGV[1])
 if not EXECUTION_ENDED[x.status] then return '' end
-return tostring(expire(x, ARGV[2], tonumber(ARGV[3])))
+return expire(x, ARGV[2], tonumber(ARGV[3]))

@@ -87,7 +87,7 @@ end
 if stage == ':static' and #names > 0 then
   redis.call('RPUSH', K.jobs(x_id), unpack(names))
 elseif #names > 0 then
-  redis.call('HSET', K.pages(x_id, stage), number, table.concat(names, ' '))
+  redis.call('HSET', K.pages(x_id), stage .. ':' .. number, table.concat(names, ' '))
   redis.call('RPUSH', K.jobs(x_id), stage .. ':' .. number)
   local live = redis.call('HGET', chunk_key, 'live')
   if live then redis.call('HSET', chunk_key, 'live', live .. number .. ' ') end

@@ -15,7 +15,7 @@ x.status = compiled and 'running' or 'pending'
 redis.call('HSET', K.execution(x_id), 'status', x.status, 'retrying', 1)
 local key = redis.call('HGET', K.execution(x_id), 'key')
 if key and key ~= '' then redis.call('PERSIST', K.submission(key)) end
-for _, key in ipairs({ K.execution(x_id), K.spec(x_id), K.jobs(x_id), K.outbox(x_id) }) do
+for _, key in ipairs({ K.execution(x_id), K.spec(x_id), K.jobs(x_id), K.pages(x_id), K.outbox(x_id) }) do
   redis.call('PERSIST', key)
 end
 event('execution_running', 'execution', x_id)

@@ -1,4 +1,4 @@
--- requires: flow
+-- requires: job execution
 -- Takes children that have finished out of Redis, once each: what fan-ins need of them is in a text.
 -- ARGV  execution, fan-out, how often it was folded before, the text (JSON), 1 when it takes the place of
 --       the last one, then for each chunk: its number, 1 when more of it may finish, the names that go (`a b`)
@@ -26,13 +26,14 @@ end
 local live = v[2]
 for at = 6, #ARGV, 3 do
   local chunk, stay = ARGV[at], {}
-  for child in string.gmatch(redis.call('HGET', K.pages(x.id, name), chunk) or '', '%S+') do
+  local place = name .. ':' .. chunk
+  for child in string.gmatch(redis.call('HGET', K.pages(x.id), place) or '', '%S+') do
     if not gone[child] then stay[#stay + 1] = child end
   end
   if #stay > 0 then
-    redis.call('HSET', K.pages(x.id, name), chunk, table.concat(stay, ' '))
+    redis.call('HSET', K.pages(x.id), place, table.concat(stay, ' '))
   else
-    redis.call('HDEL', K.pages(x.id, name), chunk)
+    redis.call('HDEL', K.pages(x.id), place)
   end
   if ARGV[at + 1] ~= '1' then live = string.gsub(live, ' ' .. chunk .. ' ', ' ', 1) end
 end

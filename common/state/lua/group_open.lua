@@ -22,7 +22,7 @@ if job.status == 'deferred' then
   X.count(x, 'running', 1)
   event('job_started', 'execution', x.id, 'job', name, 'total', ARGV[3])
   F.push('group', x.id, name)
-  if not first then F.push('reopen', x.id, name, 0) end
+  if not first then F.push('reopen', x.id, name, '0') end
 end
 F.run()
 redis.call('HDEL', key, 'asked')

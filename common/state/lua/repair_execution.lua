@@ -22,11 +22,11 @@ end
 if not idle and redis.call('SISMEMBER', K.outboxes(), x_id) == 0 then
   wrong('nobody knows of its outbox', function() redis.call('SADD', K.outboxes(), x_id) end)
 elseif idle and retrying then
-  wrong('its retry stands still', function() F.push('reset', x_id, 0) end)
+  wrong('its retry stands still', function() F.push('reset', x_id, '0') end)
 elseif idle and X.closed(x) and open > 0 then
   if redis.call('TTL', K.execution(x_id)) == -1 then
     wrong('it is closed, but jobs of it have not ended', function()
-      F.push('cancel', x_id, 0, x.closing or 'canceled')
+      F.push('cancel', x_id, '0', x.closing or 'canceled')
     end)
   end
 elseif idle and ended then

@@ -82,7 +82,7 @@ local function wrong_child(job, x)
   if not fan_out or fan_out.status == 'deferred' then return end
   return 'its fan-out goes on without it', function()
     if JOB_ENDED[fan_out.status] then return F.skip(job, job.group) end
-    F.push('reopen', x.id, job.group, 0)
+    F.push('reopen', x.id, job.group, '0')
   end
 end
 local function wrong_deferred(job, x, handed_over, upstreams)

@@ -35,7 +35,7 @@ local function try_end(x)
     event('execution_ended', 'execution', x.id, 'status', x.status)
   end
   if tonumber(v[1] or 0) > EXPIRED_AT_ONCE then return post_agenda(x.domain, 'expire ' .. x.id) end
-  expire(x, 0, EXPIRED_AT_ONCE + 1)
+  expire(x, '0', 2 * EXPIRED_AT_ONCE + 1) -- each may be a chunk of its own
 end
 function X.flush()
   write_later()

@@ -14,8 +14,7 @@ local function expire(x, at, size)
       redis.call('ZADD', K.finished(v[1]), 'XX', expires_s, id)
       redis.call('ZADD', K.failed(v[1]), 'XX', expires_s, id)
     elseif v[2] == 'fan-out' then
-      for _, one in ipairs({ K.group(x.id, name), K.group_held(x.id, name), K.pages(x.id, name),
-        K.folded(x.id, name) }) do
+      for _, one in ipairs({ K.group(x.id, name), K.group_held(x.id, name), K.folded(x.id, name) }) do
         redis.call('EXPIRE', one, x.ttl_s)
       end
     end
@@ -23,8 +22,8 @@ local function expire(x, at, size)
   if more then return more end
   local key = redis.call('HGET', K.execution(x.id), 'key')
   if key and key ~= '' then redis.call('EXPIRE', K.submission(key), x.ttl_s) end
-  for _, one in ipairs({ K.execution(x.id), K.spec(x.id), K.jobs(x.id), K.held(x.id), K.parked(x.id),
-    K.outbox(x.id) }) do
+  for _, one in ipairs({ K.execution(x.id), K.spec(x.id), K.jobs(x.id), K.pages(x.id), K.held(x.id),
+    K.parked(x.id), K.outbox(x.id) }) do
     redis.call('EXPIRE', one, x.ttl_s)
   end
   return ''

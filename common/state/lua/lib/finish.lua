@@ -39,7 +39,7 @@ function F.finish(job, status, ...)
   end
   if fault and x.policy == 'fail_fast' and not x.closing then
     F.close(x, 'failed')
-    F.push('cancel', x.id, 0, 'fail_fast')
+    F.push('cancel', x.id, '0', 'fail_fast')
   end
 end
 
@@ -162,7 +162,7 @@ function F.cut_short(x, why)
   redis.call('DEL', K.outbox(x.id))
   redis.call('HDEL', K.execution(x.id), 'retrying')
   F.close(x, why)
-  F.push('cancel', x.id, 0, why)
+  F.push('cancel', x.id, '0', why)
   X.touch(x)
 end
 

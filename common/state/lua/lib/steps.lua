@@ -20,7 +20,8 @@ local function rare_steps()
   local function step_cancel(x_id, at, reason)
     local room = STEP_LIMIT - F.touched
     if room <= 0 then return { 'cancel', x_id, at, reason } end
-    local names, more = names_from(x_id, at, room)
+    local names, more, chunks = names_from(x_id, at, room)
+    F.touched = F.touched + chunks
     for _, name in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. name)
@@ -82,9 +83,8 @@ local function rare_steps()
     redis.call('PERSIST', K.log(x.id, job.job))
     redis.call('PERSIST', K.history(x.id, job.job))
     if job.kind == 'fan-out' then
-      for _, key in ipairs({ K.group(x.id, job.job), K.pages(x.id, job.job), K.folded(x.id, job.job) }) do
-        redis.call('PERSIST', key)
-      end
+      redis.call('PERSIST', K.group(x.id, job.job))
+      redis.call('PERSIST', K.folded(x.id, job.job))
       redis.call('DEL', K.group_held(x.id, job.job))
       redis.call('HDEL', K.group(x.id, job.job), 'admitted')
     end
@@ -102,8 +102,9 @@ local function rare_steps()
   local function step_reset(x_id, at)
     local x, room = X.get(x_id), STEP_LIMIT - F.touched
     if room <= 0 then return { 'reset', x_id, at } end
-    if tostring(at) == '0' then begin_reset(x) end
-    local names, more = names_from(x_id, at, room)
+    if at == '0' then begin_reset(x) end
+    local names, more, chunks = names_from(x_id, at, room)
+    F.touched = F.touched + chunks
     for _, name in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. name)
@@ -115,7 +116,7 @@ local function rare_steps()
       end
     end
     if more then return { 'reset', x_id, more } end
-    F.push('rewait', x_id, 0)
+    F.push('rewait', x_id, '0')
   end
 
   local function wait_anew(job)
@@ -130,7 +131,8 @@ local function rare_steps()
   local function step_rewait(x_id, at)
     local room = STEP_LIMIT - F.touched
     if room <= 0 then return { 'rewait', x_id, at } end
-    local names, more = names_from(x_id, at, room)
+    local names, more, chunks = names_from(x_id, at, room)
+    F.touched = F.touched + chunks
     for _, name in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. name)
@@ -148,7 +150,8 @@ local function rare_steps()
     local source = J.get(x_id .. '-' .. name)
     local room = STEP_LIMIT - F.touched
     if room <= 0 then return { 'reopen', x_id, name, at } end
-    local names, more = names_from(x_id, at, room)
+    local names, more, chunks = names_from(x_id, at, room)
+    F.touched = F.touched + chunks
     for _, child in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. child)
