@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 from .errors import InputError, NotFound
 from .settings import Settings
 
-_KEY = re.compile(r"[0-9a-z]{12,26}/[A-Za-z0-9_.-]+")
+_KEY = re.compile(r"[0-9a-z]{12,26}/[A-Za-z0-9_-]+")
 _HERE = ("", "localhost", "127.0.0.1", "::1")
 
 
@@ -33,20 +32,22 @@ class Artifacts:
         self.where = where.rstrip("/")
         self._files = _Remote(self.where) if "://" in where else _Folder(Path(where))
 
+    @staticmethod
+    def key(execution: str, job: str, name: str) -> str:
+        """The key of a file; `name` tells the files of a job apart."""
+        return f"{execution}/{re.sub(r'[^A-Za-z0-9_-]', '_', job)}-{name}"
+
     @contextmanager
-    def new(self, execution: str, job: str) -> Iterator[tuple[str, IO[bytes]]]:
-        """A key, and the file to write; it is there when the block ends, and only if it ends well."""
-        key = f"{execution}/{job}-{uuid.uuid4().hex[:16]}"
-        with self._files.writing(key) as file:
-            yield key, file
+    def new(self, key: str) -> Iterator[IO[bytes]]:
+        """The file to write; it is there when the block ends, and only if it ends well."""
+        with self._files.writing(_checked(key)) as file:
+            yield file
 
     @contextmanager
     def open(self, key: str) -> Iterator[IO[bytes]]:
-        """The file of a key, to be read. Raises NotFound."""
-        if not _KEY.fullmatch(key):
-            raise InputError(f"{key!r} is no key of a value")
+        """The file of a key, to be read. Raises NotFound, or what reading it raises."""
         try:
-            file = self._files.reading(key)
+            file = self._files.reading(_checked(key))
         except FileNotFoundError:
             raise NotFound(
                 f"the value {key} is not in {self.where}: it went with its execution, or this machine does not "
@@ -55,8 +56,12 @@ class Artifacts:
         with file:
             yield file
 
+    def has(self, key: str) -> bool:
+        """Is there a file of this key?"""
+        return self._files.has(_checked(key))
+
     def forget(self, execution: str) -> None:
-        """Takes all files of an execution away."""
+        """Takes all files of an execution away. Raises what that raises."""
         self._files.remove(execution)
 
 
@@ -69,6 +74,12 @@ def artifacts(settings: Settings) -> Artifacts | None:
     return Artifacts(str(settings.home / "artifacts")) if here else None
 
 
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise InputError(f"{key!r} is no key of a value")
+    return key
+
+
 class _Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,7 +88,7 @@ class _Folder:
     def writing(self, key: str) -> Iterator[IO[bytes]]:
         path = self._folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}")
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with open(draft, "wb") as file:
                 yield file
@@ -87,11 +98,15 @@ class _Folder:
         finally:
             draft.unlink(missing_ok=True)
 
+    def has(self, key: str) -> bool:
+        return (self._folder / key).is_file()
+
     def reading(self, key: str) -> IO[bytes]:
         return open(self._folder / key, "rb")
 
     def remove(self, execution: str) -> None:
-        shutil.rmtree(self._folder / execution, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._folder / execution)
 
 
 class _Remote:
@@ -110,8 +125,16 @@ class _Remote:
     def writing(self, key: str) -> Iterator[IO[bytes]]:
         path = f"{self._at}/{key}"
         self._system.makedirs(os.path.dirname(path), exist_ok=True)
-        with self._system.transaction, self._system.open(path, "wb") as file:
-            yield file
+        try:
+            with self._system.open(path, "wb") as file:
+                yield file
+        except BaseException:
+            with suppress(Exception):  # nobody knows of it
+                self._system.rm_file(path)
+            raise
+
+    def has(self, key: str) -> bool:
+        return bool(self._system.exists(f"{self._at}/{key}"))
 
     def reading(self, key: str) -> IO[bytes]:
         file: Any = self._system.open(f"{self._at}/{key}", "rb")

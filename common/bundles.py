@@ -38,15 +38,17 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A packed folder. `digest` is 32 hex digits, `python` the version that packed it, as `3.11`."""
+    """A packed folder. `digest` is 32 hex digits, `python` the version that packed it, as `3.11`; `names` are
+    the files in it."""
 
     folder: Path
     digest: str
     python: str
     data: bytes
+    names: tuple[str, ...]
 
     def code(self, folder: Path) -> CodeRoot:
-        """The code root of a folder inside. Raises InputError for one that is not."""
+        """The code root of a folder inside. Raises InputError for one that is not, or was left out."""
         inside = folder.resolve()
         if not inside.is_relative_to(self.folder):
             raise InputError(
@@ -55,14 +57,20 @@ class Bundle:
             )
         path = inside.relative_to(self.folder).as_posix()
         below = "" if path == "." else f"/{path}"
+        if below and not any(name.startswith(f"{path}/") for name in self.names):
+            raise InputError(
+                f"the bundle of {self.folder} leaves {path} out, where its functions are imported from: hidden "
+                f"folders, environments, and what {IGNORE_FILE} or .gitignore names do not travel"
+            )
         return CodeRoot(f"{BUNDLE}{self.digest}{below}", self.digest)
 
 
 def pack(folder: Path, limit_bytes: int) -> Bundle:
-    """Packs what is in a folder, but for what IGNORE_FILE (or .gitignore) names, hidden files and
-    folders, caches and virtual environments.
+    """Packs what is in a folder, but for what IGNORE_FILE (or .gitignore files) name, hidden files and
+    folders, compiled Python, caches and virtual environments.
 
-    Raises InputError where there is no such folder, or where it is larger than `limit_bytes` packed.
+    Raises InputError where there is no such folder, where something in it cannot be packed, or where it is
+    larger than `limit_bytes` packed.
     """
     top = Path(folder).resolve()
     if not top.is_dir():
@@ -72,26 +80,35 @@ def pack(folder: Path, limit_bytes: int) -> Bundle:
     packed, sizes = io.BytesIO(), {}
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name in sorted(_files(top)):
-            path = top / name
-            content = path.read_bytes()
-            mode = 0o755 if os.access(path, os.X_OK) else 0o644
-            digest.update(b"%d\0%s%d\0%d\0" % (len(name), os.fsencode(name), mode, len(content)))
-            digest.update(content)
+            mode = 0o755 if os.access(top / name, os.X_OK) else 0o644
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, mode << 16
-            archive.writestr(entry, content)
+            content = hashlib.sha256()
+            try:
+                with open(top / name, "rb") as file, archive.open(entry, "w") as target:
+                    while (chunk := file.read(_MIB)) and packed.tell() <= limit_bytes:
+                        content.update(chunk)
+                        target.write(chunk)
+            except OSError as error:
+                raise InputError(
+                    f"{top / name} cannot be packed: {error.strerror}; name it in {IGNORE_FILE}"
+                ) from None
+            digest.update(f"{len(name)} {name} {mode} {content.hexdigest()} ".encode())
             sizes[name] = entry.compress_size
             if packed.tell() > limit_bytes:
                 raise _too_large(top, sizes, limit_bytes)
-    return Bundle(top, digest.hexdigest()[:32], python, packed.getvalue())
+    return Bundle(top, digest.hexdigest()[:32], python, packed.getvalue(), tuple(sizes))
 
 
 def store(client: Any, bundle: Bundle, ttl_s: int) -> None:
-    """Puts a bundle into Redis, where it stays for `ttl_s` after it was last stored or fetched."""
+    """Puts a bundle into Redis. It stays for `ttl_s` after it was last stored or fetched; the leader keeps
+    those of executions that have not ended."""
     key = keys.bundle(bundle.digest)
-    if client.expire(key, ttl_s):
-        return
     with client.pipeline(transaction=True) as pipe:
+        pipe.exists(key)
+        pipe.expire(key, ttl_s, gt=True)
+        if pipe.execute()[0]:
+            return
         pipe.hset(key, mapping={"data": bundle.data, "python": bundle.python, "ttl_s": ttl_s})
         pipe.expire(key, ttl_s)
         pipe.execute()
@@ -114,15 +131,16 @@ def unpacked(root: str, client: Any, cache: Path) -> Path:
                 _sweep(cache)
                 _fetch(digest, client, folder)
     os.utime(in_use)
-    inside = (folder / below).resolve()
-    of_bundles[str(inside)] = CodeRoot(root, digest)
-    return inside
+    folder = folder.resolve()
+    of_bundles[str(folder)] = CodeRoot(f"{BUNDLE}{digest}", digest)
+    if not (folder / below).is_dir():
+        raise CodeMissing(f"the bundle {digest} has no folder {below}")
+    return folder / below
 
 
 def missing_imports(folder: Path) -> list[str]:
     """Top-level modules that files of a folder import at once, and that are not installed here."""
     import ast
-    from importlib.util import find_spec
 
     wanted: set[str] = set()
     for path in folder.rglob("*.py"):
@@ -136,7 +154,16 @@ def missing_imports(folder: Path) -> list[str]:
             elif isinstance(statement, ast.ImportFrom) and not statement.level:
                 wanted.add((statement.module or "").partition(".")[0])
     own = {path.stem for path in folder.iterdir()}
-    return sorted(name for name in wanted - own - {""} if find_spec(name) is None)
+    return sorted(name for name in wanted - own - {""} if not _is_installed(name))
+
+
+def _is_installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # such as `__main__`
+        return True
 
 
 @lru_cache(maxsize=16)
@@ -185,39 +212,94 @@ def _sweep(cache: Path) -> None:
         lock = cache / f"{path.stem}.lock"
         if path.suffix or not lock.exists() or time.time() - lock.stat().st_mtime > UNUSED_S:
             mine = FileLock(lock)
-            if path.suffix or mine.take(blocking=False):
-                shutil.rmtree(path, ignore_errors=True)
-            mine.release()
+            try:
+                if path.suffix or mine.take(blocking=False):
+                    # What is half taken away has another name: it is not taken for a whole bundle.
+                    gone = path if path.suffix else path.rename(path.with_suffix(".gone"))
+                    shutil.rmtree(gone, ignore_errors=True)
+            finally:
+                mine.release()
 
 
 def _files(top: Path) -> Iterator[str]:
-    """The names of the files that go along, as paths from `top` with slashes."""
-    ignored = _ignored(top)
-    for folder, folders, files in os.walk(top):
-        at = Path(folder).relative_to(top).as_posix()
-        prefix = "" if at == "." else f"{at}/"
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            and name not in SKIPPED
-            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
-            and not ignored.match_file(f"{prefix}{name}/")
-        ]
-        for name in files:
-            path = os.path.join(folder, name)
-            plain = not name.startswith(".") and os.path.isfile(path)
-            if plain and not ignored.match_file(prefix + name):
-                yield prefix + name
+    """The names of the files that go along, as paths from `top` with slashes. Links to folders inside are
+    followed. Raises InputError for what cannot be read, and for links that lead outside."""
+    ignored = _Ignored(top)
+    seen: set[str] = set()
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        real = os.path.realpath(top / prefix)
+        if real in seen:
+            continue
+        seen.add(real)
+        ignored.enter(prefix)
+        for entry in _entries(top, prefix):
+            name = prefix + entry.name
+            is_folder = entry.is_dir()
+            if entry.name.startswith(".") or ignored.has(f"{name}/" if is_folder else name):
+                continue
+            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(top):
+                raise InputError(
+                    f"{top / name} is a link to outside of the bundle; put what it links to in its place, or name "
+                    f"it in {IGNORE_FILE}"
+                )
+            environment = is_folder and os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))
+            if is_folder and entry.name not in SKIPPED and not environment:
+                waiting.append(f"{name}/")
+            elif entry.is_file() and not name.endswith(".pyc"):
+                yield name
 
 
-def _ignored(top: Path) -> Any:
+def _entries(top: Path, prefix: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(top / prefix) as entries:
+            found = list(entries)
+    except OSError as error:
+        raise InputError(
+            f"{top / prefix} cannot be packed: {error.strerror}; name it in {IGNORE_FILE}"
+        ) from None
+    for entry in found:
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{top / prefix} holds a file whose name is no text ({entry.name!r}); rename it"
+            ) from None
+    return found
+
+
+class _Ignored:
+    """What stays behind: what IGNORE_FILE names, or the .gitignore of each folder."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        self._own = (top / IGNORE_FILE).is_file()
+        self._specs: dict[str, Any] = {}
+        if self._own:
+            self._specs[""] = _spec(top / IGNORE_FILE)
+
+    def enter(self, prefix: str) -> None:
+        """A folder is looked into."""
+        file = self._top / prefix / ".gitignore"
+        if not self._own and file.is_file():
+            self._specs[prefix] = _spec(file)
+
+    def has(self, name: str) -> bool:
+        """Is it named by any of the files above it?"""
+        return any(
+            name.startswith(prefix) and spec.match_file(name[len(prefix) :])
+            for prefix, spec in self._specs.items()
+        )
+
+
+def _spec(file: Path) -> Any:
     from pathspec import GitIgnoreSpec
 
-    for name in (IGNORE_FILE, ".gitignore"):
-        if (top / name).is_file():
-            return GitIgnoreSpec.from_lines((top / name).read_text().splitlines())
-    return GitIgnoreSpec.from_lines([])
+    try:
+        return GitIgnoreSpec.from_lines(file.read_text().splitlines())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
 
 
 def _too_large(top: Path, sizes: dict[str, int], limit_bytes: int) -> InputError:

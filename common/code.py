@@ -52,9 +52,13 @@ def code_root(folder: Path) -> CodeRoot:
     that vanishes while it is read. A folder that came in a bundle has that for a root.
     Raises NotADirectoryError.
     """
-    top = str(Path(folder).resolve())
-    if top in of_bundles:
-        return of_bundles[top]
+    inside = Path(folder).resolve()
+    top = str(inside)
+    for above in (inside, *inside.parents) if of_bundles else ():
+        if (bundle := of_bundles.get(str(above))) is not None:
+            below = inside.relative_to(above).as_posix()
+            root = bundle.root if below == "." else f"{bundle.root}/{below}"
+            return CodeRoot(root, bundle.digest)
     if not os.path.isdir(top):
         raise NotADirectoryError(f"{top} is no folder to import code from")
     digest = blake2b(digest_size=8)

@@ -19,6 +19,9 @@ DEFAULT_FACTOR = 2.0
 DEFAULT_MAX_DELAY_S = 300.0
 DEFAULT_JITTER = 0.1
 
+#: A function returned what cannot travel: it will again.
+NEVER_MENDED = frozenset({"ResultError"})
+
 _DEFAULTS: dict[str, Any] = {
     "max": DEFAULT_MAX,
     "backoff_s": DEFAULT_BACKOFF_S,
@@ -51,12 +54,13 @@ def delay_s(retry: Retry | Mapping[str, Any], failures: int, jitter: float = 0.0
 def retries(retry: Retry | Mapping[str, Any], error_type_names: Iterable[str]) -> bool:
     """Whether an error of these classes (the names in the exception's MRO) is retried.
 
-    `not_on` wins over `on`; an empty `on` stands for every class. Module prefixes are ignored.
+    `not_on` wins over `on`; an empty `on` stands for every class but those that no retry mends. Module
+    prefixes are ignored.
     """
     names = {_bare(name) for name in error_type_names}
     wanted = {_bare(name) for name in _setting(retry, "on")}
     refused = {_bare(name) for name in _setting(retry, "not_on")}
-    return not names & refused and (not wanted or bool(names & wanted))
+    return not names & refused and bool(names & wanted if wanted else not names & NEVER_MENDED)
 
 
 def _bare(name: str) -> str:

@@ -127,6 +127,16 @@ class Settings(BaseSettings):
             )
         return url
 
+    @field_validator("artifacts")
+    @classmethod
+    def _anywhere(cls, where: str | None) -> str | None:
+        if where is None or "://" in where:
+            return where
+        folder = os.path.expanduser(where)
+        if not os.path.isabs(folder):  # jobs run in the folder of their code
+            raise ValueError("must be an absolute folder, or a URL such as s3://bucket/folder")
+        return folder
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:

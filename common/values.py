@@ -1,16 +1,18 @@
 """How values travel: JSON inline; other types, and what is too large, as a file that the JSON names.
 
-The name stands where the value does: `{"$penstock": {"codec", "key", "bytes"}}`. Which codec writes and
-reads a value goes by its type; none of them runs code of a file that it reads (NumPy's pickles are refused).
+The name stands where the value does: `{"$penstock": {"codec", "key", "bytes", "sha256"}}`. Which codec writes
+and reads a value goes by its type; none of them runs code of a file that it reads (NumPy's pickles are refused).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from .errors import InputError, PenstockError
 
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 MARK = "$penstock"
 #: as it stands in JSON, where most texts have none
 MARK_BYTES = b'"$penstock"'
+_NAMED = {"codec", "key", "bytes", "sha256"}
 _SHARED = "set PENSTOCK_ARTIFACTS to a folder that all machines share, or to a URL such as s3://bucket/folder"
+
+Where = Callable[[], "Artifacts | None"]
 
 
 class ValueFailed(PenstockError):
@@ -30,7 +35,7 @@ class ValueFailed(PenstockError):
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """`dump(value, file)` writes a value, `load(file)` reads it again; files are binary, and seekable."""
+    """`dump(value, file)` writes a value, `load(file)` reads it again; files are binary."""
 
     name: str
     fits: Callable[[Any], bool]
@@ -44,16 +49,19 @@ def register_codec(
     dump: Callable[[Any, IO[bytes]], object],
     load: Callable[[IO[bytes]], Any],
 ) -> None:
-    """Lets values of a type (and of its subclasses) travel: `dump(value, file)`, `load(file)`.
+    """Lets values of a type (and of its subclasses) travel: `dump(value, file)` writes one from the file's
+    beginning to its end, `load(file)` reads it.
 
     Call it where jobs and program import it, such as beside the type. The last one of a name counts.
-    Raises InputError for a name that is taken by a codec of ours.
+    Raises InputError for a name that is taken by a codec of ours, or what is no type or function.
     """
     if name in _OURS or not name.replace("-", "").replace("_", "").isalnum():
         taken = (
             "is one of Penstock's own" if name in _OURS else "is no name: use letters, digits, - _"
         )
         raise InputError(f"the codec {name!r} {taken}")
+    if not isinstance(type_, type) or not callable(dump) or not callable(load):
+        raise InputError(f"the codec {name!r} needs a type, and two functions: dump and load")
     _codecs[name] = Codec(name, lambda value: isinstance(value, type_), dump, load)
 
 
@@ -67,10 +75,21 @@ def keep(value: Any, to: Artifacts | None, execution: str, job: str) -> dict[str
 
     Raises TypeError for a type without a codec, ValueFailed where it cannot be written.
     """
-    codec = codec_of(value)
-    if codec is None:
-        raise TypeError(f"{type(value).__name__} is not JSON")
-    return _written(codec, value, to, execution, job)
+    return _written(_codec_for(value), value, to, (execution, job, uuid.uuid4().hex[:16]))
+
+
+def keep_by_content(value: Any, to: Artifacts | None, execution: str, job: str) -> dict[str, Any]:
+    """As `keep`, under a name that is the same whenever the value is: the call that is made again, by a
+    further attempt of a workflow, is the one that was made."""
+    codec, buffer = _codec_for(value), io.BytesIO()
+    _dump(codec, value, buffer)
+    data = buffer.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    of = (execution, job, digest[:32])
+    if to and to.has(key := to.key(*of)):
+        return {MARK: {"codec": codec.name, "key": key, "bytes": len(data), "sha256": digest}}
+    raw = Codec(codec.name, codec.fits, lambda data, file: file.write(data), codec.load)
+    return _written(raw, data, to, of)
 
 
 def keep_json(
@@ -85,49 +104,95 @@ def keep_json(
             f"the result is {len(text) / 2**20:.1f} MiB of JSON, over PENSTOCK_RESULT_LIMIT_BYTES: {_SHARED}, or "
             "write it to a file and return the path"
         )
-    made = _written(_JSON, text, to, execution, job)
+    made = _written(_JSON, text, to, (execution, job, uuid.uuid4().hex[:16]))
     return {**made, "metrics": dict(metrics)} if metrics else made
 
 
-def loaded(value: Any, where: Callable[[], Artifacts | None]) -> Any:
+def named(value: Any) -> Mapping[str, Any] | None:
+    """What a mapping says of the value elsewhere that it stands for; None of any other value."""
+    if isinstance(value, Mapping) and MARK in value and set(value) <= {MARK, "metrics"}:
+        about = value[MARK]
+        return about if isinstance(about, Mapping) and set(about) == _NAMED else None
+    return None
+
+
+def loaded(value: Any, where: Where) -> Any:
     """The value with all that it names elsewhere. Raises ValueFailed, NotFound."""
     if isinstance(value, dict):
-        named = value.get(MARK)
-        if isinstance(named, dict):
-            return _read(named, where())
+        about = named(value)
+        if about is not None:
+            return _read(about, where)
         return {key: loaded(one, where) for key, one in value.items()}
     if isinstance(value, list):
         return [loaded(one, where) for one in value]
     return value
 
 
-def loads(text: bytes, where: Callable[[], Artifacts | None]) -> Any:
-    """JSON, with all that it names elsewhere."""
+def loads(text: bytes, where: Where) -> Any:
+    """JSON, with all that it names elsewhere. Raises ValueFailed, NotFound."""
     value = json.loads(text)
     return loaded(value, where) if MARK_BYTES in text else value
 
 
-def _written(
-    codec: Codec, value: Any, to: Artifacts | None, execution: str, job: str
-) -> dict[str, Any]:
-    if to is None:
-        raise ValueFailed(f"a {type(value).__name__} travels as a file: {_SHARED}")
+class _Hashing(io.RawIOBase):
+    """A file that is written from its beginning to its end: its size and its digest."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size, self.digest = 0, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        self.digest.update(view)
+        self.size += view.nbytes
+        return view.nbytes
+
+
+def _codec_for(value: Any) -> Codec:
+    codec = codec_of(value)
+    if codec is None:
+        raise TypeError(
+            f"{type(value).__name__} is not JSON, and no codec is registered for it (register_codec)"
+        )
+    return codec
+
+
+def _dump(codec: Codec, value: Any, file: IO[bytes]) -> None:
     try:
-        with to.new(execution, job) as (key, file):
-            codec.dump(value, file)
-            size = file.tell()
-    except PenstockError:
+        codec.dump(value, file)
+    except OSError:
         raise
     except Exception as error:
         raise ValueFailed(
-            f"a {type(value).__name__} could not be written by the codec {codec.name}: {error}"
+            f"{type(value).__name__} could not be written by the codec {codec.name}: {error}"
         ) from error
-    return {MARK: {"codec": codec.name, "key": key, "bytes": size}}
 
 
-def _read(named: Mapping[str, Any], at: Artifacts | None) -> Any:
-    name, key = str(named.get("codec")), str(named.get("key"))
-    codec = _codecs.get(name)
+def _written(
+    codec: Codec, value: Any, to: Artifacts | None, of: tuple[str, str, str]
+) -> dict[str, Any]:
+    if to is None:
+        raise ValueFailed(f"{type(value).__name__} travels as a file: {_SHARED}")
+    key = to.key(*of)
+    try:
+        with to.new(key) as file:
+            hashing = _Hashing(file)
+            _dump(codec, value, cast("IO[bytes]", hashing))
+    except PenstockError:
+        raise
+    except Exception as error:
+        raise ValueFailed(f"the value {key} could not be written to {to.where}: {error}") from error
+    about = {"codec": codec.name, "key": key, "bytes": hashing.size}
+    return {MARK: {**about, "sha256": hashing.digest.hexdigest()}}
+
+
+def _read(about: Mapping[str, Any], where: Where) -> Any:
+    name, key = str(about["codec"]), str(about["key"])
+    codec, at = _codecs.get(name), where()
     if codec is None:
         raise ValueFailed(
             f"the value {key} was written by the codec {name!r}, which is not registered here; import the "
@@ -135,31 +200,30 @@ def _read(named: Mapping[str, Any], at: Artifacts | None) -> Any:
         )
     if at is None:
         raise ValueFailed(f"the value {key} is a file: set PENSTOCK_ARTIFACTS to where it is")
-    with at.open(key) as file:
-        size = file.seek(0, io.SEEK_END)
-        if size != named.get("bytes"):
-            raise ValueFailed(
-                f"the value {key} has {size} bytes, and was written with {named.get('bytes')}"
-            )
-        file.seek(0)
-        try:
-            return codec.load(file)
-        except Exception as error:
-            raise ValueFailed(
-                f"the value {key} could not be read by the codec {name}: {error}"
-            ) from error
+    try:
+        with at.open(key) as file:
+            size = file.seek(0, io.SEEK_END)
+            if size != about["bytes"]:
+                raise ValueFailed(
+                    f"the value {key} has {size} bytes, and was written with {about['bytes']}"
+                )
+            file.seek(0)
+            found = codec.load(file)
+    except PenstockError:
+        raise
+    except Exception as error:
+        raise ValueFailed(
+            f"the value {key} could not be read from {at.where} by the codec {name}: {error}"
+        ) from error
+    return loaded(found, where) if codec is _JSON else found
 
 
 def _is(package: str, *names: str) -> Callable[[Any], bool]:
-    """Of a type of a package that need not be installed."""
-
-    def fits(value: Any) -> bool:
-        return any(
-            cls.__name__ in names and cls.__module__.partition(".")[0] == package
-            for cls in type(value).__mro__
-        )
-
-    return fits
+    """Of a type of a package that need not be installed. Not of its subclasses, which hold more (a mask, a
+    unit): those would come back without it."""
+    return lambda value: (
+        type(value).__name__ in names and type(value).__module__.partition(".")[0] == package
+    )
 
 
 def _dump_array(value: Any, file: IO[bytes]) -> None:
@@ -197,7 +261,7 @@ _codecs = {
             lambda value, file: file.write(value),
             lambda file: file.read(),
         ),
-        Codec("numpy", _is("numpy", "ndarray"), _dump_array, _load_array),
+        Codec("numpy", _is("numpy", "ndarray", "memmap"), _dump_array, _load_array),
         Codec("pandas", _is("pandas", "DataFrame"), _dump_frame, _load_frame),
     )
 }

@@ -165,19 +165,21 @@ def all_ended(found: dict[str, Any]) -> bool:
     )
 
 
-def progress_of(fields: dict[str, str]) -> dict[str, Any]:
+def progress_of(fields: dict[str, str], unmade: int = 0) -> dict[str, Any]:
+    """How far an execution is; `unmade` are jobs of its fan-outs that have yet to be made."""
     count = {
         name: int(fields.get(name, 0))
         for name in ("jobs", "finished", "failed", "stopped", "canceled", "running")
     }
     ended = count["finished"] + count["failed"] + count["stopped"] + count["canceled"]
+    total = count["jobs"] + unmade
     return {
-        "total": count["jobs"],
+        "total": total,
         "done": count["finished"],
         "failed": count["failed"] + count["stopped"],
         "running": count["running"],
         "canceled": count["canceled"],
-        "fraction": round(ended / count["jobs"], 4) if count["jobs"] else 0.0,
+        "fraction": round(ended / total, 4) if total else 0.0,
     }
 
 

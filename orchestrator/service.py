@@ -140,8 +140,9 @@ class Service:
         histories = self.store.histories([job_id(id_, name) for name in uneven])
         for name, history in zip(uneven, histories, strict=True):
             jobs[name]["history"] = history
+        to_come = sum(width.total - width.made for width in widths if width.total is not None)
         for name, width in zip(fan_outs, widths, strict=True):
-            jobs[name] |= width
+            jobs[name] |= {"total": width.total, "folded": width.folded}
         if not ended:
             settings = self.settings
             living = nodes.living(
@@ -159,7 +160,7 @@ class Service:
             "started_at": fields.get("started_at"),
             "ended_at": fields.get("ended_at"),
             "error": loads(fields.get("error", "")),
-            "progress": progress_of(fields),
+            "progress": progress_of(fields, 0 if ended else to_come),
             "jobs": jobs,
             "result": execution_result(workflow, jobs),
         }

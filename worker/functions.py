@@ -64,11 +64,20 @@ class Functions:
             found = self._found[run] = self._import(run)
         return found
 
+    def _module(self, name: str) -> Any:
+        with importing():
+            try:
+                return importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if not f"{name}.".startswith(f"{error.name}."):
+                    raise  # one that it imports itself
+                importlib.invalidate_caches()  # the folder may have come since it was looked for
+                return importlib.import_module(name)
+
     def _import(self, run: str) -> Callable[..., Any]:
         module_name, _, path = run.partition(":")
         try:
-            with importing():
-                target: Any = importlib.import_module(module_name)
+            target = self._module(module_name)
         except ModuleNotFoundError as error:
             missing = error.name or ""
             if missing and (module_name == missing or module_name.startswith(f"{missing}.")):

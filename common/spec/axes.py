@@ -6,6 +6,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
+from ..outcomes import canonical_json
 from .models import Axis, Job
 from .places import Path, Problem
 from .wording import short
@@ -27,11 +28,14 @@ class Combinations(Sequence[dict[str, Any]]):
         self._included = [
             {axis.name: one.get(axis.name) for axis in axes} for one in job.include or ()
         ]
-        self._left: Sequence[int] = range(_whole(axes, zipped=self._zipped))
+        # More is a fault, and more than a range can tell the length of.
+        whole = min(_whole(axes, zipped=self._zipped), MOST_CHILDREN + 1)
+        self._left: Sequence[int] = range(whole)
         if job.exclude and len(self._left) <= MOST_LISTED:
             gone: set[int] = set()
+            matching = _Matching(axes, zipped=self._zipped)
             for one in job.exclude:
-                gone.update(_matching(axes, one, zipped=self._zipped))
+                gone.update(matching.of(one))
             self._left = array("I", (index for index in self._left if index not in gone))
 
     def __len__(self) -> int:
@@ -69,10 +73,10 @@ def axis_faults(job: Job, path: Path) -> Iterator[Problem]:
         yield (*path, "parameters"), f"zipped axes need as many values each: {told}"
         return
     whole = _whole(job.parameters, zipped=job.combine == "zip")
-    if whole > MOST_CHILDREN:
+    if whole + len(job.include or ()) > MOST_CHILDREN:
         yield (*path, "parameters"), f"make {whole:,} jobs; the most is {MOST_CHILDREN:,}"
     for index, one in enumerate(job.include or ()):
-        if set(one) != set(counts):
+        if not counts or set(one) != set(counts):
             message = f"names {_names(one)}; it needs a value for each axis: {_names(counts)}"
             yield (*path, "include", index), message
     if job.exclude and whole > MOST_LISTED:
@@ -85,10 +89,11 @@ def axis_faults(job: Job, path: Path) -> Iterator[Problem]:
 def _exclude_faults(
     job: Job, exclude: Sequence[Mapping[str, Any]], axes: set[str], path: Path
 ) -> Iterator[Problem]:
+    matching = _Matching(job.parameters, zipped=job.combine == "zip")
     for index, one in enumerate(exclude):
         if not one or not set(one) <= axes:
             yield (*path, index), f"names {_names(one)}; it takes values of axes: {_names(axes)}"
-        elif not any(True for _ in _matching(job.parameters, one, zipped=job.combine == "zip")):
+        elif next(matching.of(one), None) is None:
             yield (*path, index), f"{short(dict(one))} is no combination of the axes"
 
 
@@ -99,27 +104,49 @@ def _whole(axes: Sequence[Axis], *, zipped: bool) -> int:
     return min(counts) if zipped else prod(counts)
 
 
-def _matching(axes: Sequence[Axis], one: Mapping[str, Any], *, zipped: bool) -> Iterator[int]:
-    """The indexes of all combinations that have these values."""
-    places = [
-        [place for place, value in enumerate(axis.items) if _equal(value, one[axis.name])]
-        if axis.name in one
-        else range(len(axis.items))
-        for axis in axes
-    ]
-    if zipped:
-        yield from sorted(set.intersection(*(set(some) for some in places)))
-        return
-    for digits in product(*places):
-        index = 0
-        for axis, digit in zip(axes, digits, strict=True):
-            index = index * len(axis.items) + digit
-        yield index
+class _Places:
+    """Where each value of an axis stands, asked for by value."""
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self._items = items
+        self._by_value: dict[str, list[int]] = {}
+        if not isinstance(items, range):
+            for place, value in enumerate(items):
+                self._by_value.setdefault(canonical_json(value), []).append(place)
+
+    def of(self, value: Any) -> list[int]:
+        if not isinstance(self._items, range):
+            return self._by_value.get(canonical_json(value), [])
+        whole = (
+            isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+        )
+        return [self._items.index(int(value))] if whole and int(value) in self._items else []
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """As JSON has it: `true` is not 1, and 1 is 1.0."""
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+class _Matching:
+    """The indexes of the combinations that have certain values."""
+
+    def __init__(self, axes: Sequence[Axis], *, zipped: bool) -> None:
+        self._axes, self._zipped = axes, zipped
+        self._places = {axis.name: _Places(axis.items) for axis in axes}
+
+    def of(self, one: Mapping[str, Any]) -> Iterator[int]:
+        places: list[Sequence[int]] = [
+            self._places[axis.name].of(one[axis.name])
+            if axis.name in one
+            else range(len(axis.items))
+            for axis in self._axes
+        ]
+        if not places:
+            return
+        if self._zipped:
+            yield from sorted(set.intersection(*(set(some) for some in places)))
+            return
+        for digits in product(*places):
+            index = 0
+            for axis, digit in zip(self._axes, digits, strict=True):
+                index = index * len(axis.items) + digit
+            yield index
 
 
 def _names(named: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..handlers import FAN_IN, FAN_OUT, normalise_type
+from ..values import named
 from .axes import Combinations
 from .models import Job
 from .placeholders import as_text, bind, references, resolve, substitute
@@ -53,6 +54,11 @@ class Expansion:
         self.parameter_count = len(job.parameters)
         self._is_over = over is not None or job.over is not None
         self._items = over if over is not None else _literal_items(job.over)
+        if (about := named(self._items)) is not None:
+            raise InputError(
+                f"'over' of the fan-out '{job.id}' gave a value that is a file of {about['bytes']:,} bytes; give "
+                "a list that fits into Redis (PENSTOCK_RESULT_LIMIT_BYTES), such as one of names or numbers"
+            )
         if self._items is not None and not isinstance(self._items, list):
             kind = type(self._items).__name__
             raise InputError(f"'over' of the fan-out '{job.id}' gave a {kind}; it needs a list")

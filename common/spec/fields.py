@@ -26,6 +26,8 @@ STRATEGIES = (
 CACHES = ("none", "memory", "redis", "disk", "hybrid")
 #: How deep lists and mappings may lie inside each other.
 DEEPEST = 100
+#: Whole numbers up to here are told apart wherever they go.
+_LARGEST = 2**53
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _AXIS = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
@@ -103,7 +105,8 @@ def span(value: object) -> tuple[int, int, int]:
     """A stop, or start and stop, or start, stop and step, as Python's `range` takes them."""
     parts = list(value) if isinstance(value, list | tuple) else [value]
     numbers = [number for part in parts if (number := _whole(part)) is not None]
-    if len(numbers) != len(parts) or not 1 <= len(parts) <= 3 or numbers[2:] == [0]:
+    large = any(abs(number) > _LARGEST for number in numbers)
+    if large or len(numbers) != len(parts) or not 1 <= len(parts) <= 3 or numbers[2:] == [0]:
         raise ValueError(f"{short(value)} is no range; write 10, [0, 10] or [0, 10, 2]")
     whole = range(*numbers)
     return whole.start, whole.stop, whole.step

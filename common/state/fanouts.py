@@ -69,13 +69,21 @@ def all_pages(client: Any, execution: str, fan_out: str = "") -> dict[str, list[
     return {place: names.split() for place, names in rows.items() if place.startswith(beginning)}
 
 
-def widths(client: Any, execution: str, fan_outs: Sequence[str]) -> list[dict[str, int | None]]:
-    """Of each fan-out `total`, how many jobs it makes (None before it opens), and `folded`, how many of
+class Width(NamedTuple):
+    """How many jobs a fan-out makes (None before it opens), how many of them were made, and how many of
     these have finished and are in Redis no more."""
+
+    total: int | None
+    made: int
+    folded: int
+
+
+def widths(client: Any, execution: str, fan_outs: Sequence[str]) -> list[Width]:
+    """Of each fan-out."""
     with client.pipeline(transaction=False) as pipe:
         for name in fan_outs:
-            pipe.hmget(keys.group(execution, name), "total", "folded")
+            pipe.hmget(keys.group(execution, name), "total", "created", "folded")
         return [
-            {"total": None if total is None else int(total), "folded": int(folded or 0)}
-            for total, folded in pipe.execute()
+            Width(None if total is None else int(total), int(made or 0), int(folded or 0))
+            for total, made, folded in pipe.execute()
         ]

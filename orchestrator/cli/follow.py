@@ -122,7 +122,8 @@ def _summary(state: Mapping[str, Any]) -> None:
         say(f"  {clean(error_line(job.get('error')))}")
         for line in last_lines(job.get("error")):
             say(f"  | {clean(line)}")
-        say(f"  its output: penstock logs {id_} {name}")
+        if job.get("node"):  # it ran
+            say(f"  its output: penstock logs {id_} {name}")
     if len(failed) > MOST_FAILURES:
         say(f"\n{len(failed) - MOST_FAILURES} more failed: penstock status {id_} --all")
     if state.get("error") and not failed:

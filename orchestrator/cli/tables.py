@@ -132,13 +132,15 @@ def _error_text(one: Line) -> Text:
 
 def fan_counts(row: Row) -> str:
     """`12/18 jobs, 2 failed` of a fan-out; nothing of another job."""
-    if not row.children:
+    if not row.children and not row.folded:
         return ""
     counts = row.counts
     text = f"{row.ran}/{row.total} jobs"
     for status in ("failed", "canceled"):
         if counts[status]:
             text += f", {counts[status]} {status}"
+    if row.folded:
+        text += f", {row.folded} folded"
     return text
 
 

@@ -11,13 +11,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from functools import partial
 from types import FrameType
 from uuid import uuid4
 
 import redis
 
-from ...common.artifacts import Artifacts, artifacts
+from ...common.artifacts import artifacts
 from ...common.settings import Settings
 from ...common.state.connection import connect
 from ...common.state.scripts import Limits
@@ -43,7 +42,8 @@ class Orchestrator:
     def __init__(self, client: redis.Redis, settings: Settings):
         self.name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         store = Store(client, Limits.of(settings))
-        forget = partial(_forget, artifacts(settings))
+        files = artifacts(settings)
+        forget = files.forget if files else lambda execution: None
         self.leader = Leader(store, self.name, settings.lock_ttl_s, forget=forget)
         engine = Engine(store, settings.fanout_window, self.name)
         self._agenda, self._upkeep = Agenda(store, engine, settings.domains), Upkeep(store)
@@ -110,15 +110,6 @@ class Orchestrator:
             pass
         finally:
             self._waiting = False
-
-
-def _forget(files: Artifacts | None, execution: str) -> None:
-    """Takes the files of an execution away. A store that fails keeps them: nothing else waits for that."""
-    try:
-        if files:
-            files.forget(execution)
-    except Exception as error:
-        log.warning("event=files_left execution=%s error=%r", execution, str(error))
 
 
 def run_process(url: str, settings: Settings) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ...common.code import is_bundle
 from ...common.state import keys
 from ...common.state.lock import LEADER, Lock
 from ...common.state.store import Store
@@ -22,6 +23,8 @@ log = logging.getLogger("penstock.orchestrator")
 
 #: the leader renews its lock this often (or at a third of its TTL), and trims this often, seconds
 LEADER_RENEW_S = 10.0
+#: for so long at a time it takes away what expired executions have outside of Redis, seconds
+FORGOTTEN_S = 2.0
 TRIM_S = 60.0
 
 
@@ -94,6 +97,7 @@ class Leader:
                 client.zremrangebyscore(registry, 0, now_s)
         _drop_gone(client, keys.executions(), keys.execution, self._forget)
         _drop_gone(client, keys.dead(), keys.job, lambda job: None)
+        _keep_bundles(client)
 
     def stop(self) -> None:
         """Gives the lead to another at once."""
@@ -103,15 +107,48 @@ class Leader:
 def _drop_gone(
     client: Any, index: str, key_of: Callable[[str], str], forget: Callable[[str], None]
 ) -> None:
-    """Removes members whose keys are gone, 500 at a time, oldest first."""
-    start = 0
+    """Removes members whose keys are gone, 500 at a time, oldest first. What could not be forgotten of one
+    stays with it, and is tried again; so is the rest after FORGOTTEN_S."""
+    start, until = 0, time.monotonic() + FORGOTTEN_S
     while page := client.zrange(index, start, start + 499):
         with client.pipeline(transaction=False) as pipe:
             for member in page:
                 pipe.exists(key_of(member.decode()))
             gone = [member for member, there in zip(page, pipe.execute(), strict=True) if not there]
-        for member in gone:
-            forget(member.decode())
+        gone = [
+            member for member in gone if time.monotonic() < until and _forgotten(member, forget)
+        ]
         if gone:
             client.zrem(index, *gone)
         start += len(page) - len(gone)
+
+
+def _forgotten(member: bytes, forget: Callable[[str], None]) -> bool:
+    try:
+        forget(member.decode())
+    except Exception as error:
+        log.warning("event=files_left execution=%s error=%r", member.decode(), str(error))
+        return False
+    return True
+
+
+def _keep_bundles(client: Any) -> None:
+    """The bundles of executions that have not ended stay for as long as if they ended now."""
+    start = 0
+    while page := client.zrange(keys.executions(), start, start + 499):
+        ids = [member.decode() for member in page]
+        with client.pipeline(transaction=False) as pipe:
+            for id_ in ids:
+                pipe.hmget(keys.execution(id_), "root", "digest", "ttl_s")
+                pipe.ttl(keys.execution(id_))
+            rows = pipe.execute()
+        used = {
+            digest.decode(): int(ttl_s)
+            for (root, digest, ttl_s), left_s in zip(rows[::2], rows[1::2], strict=True)
+            if root and is_bundle(root.decode()) and left_s == -1
+        }
+        with client.pipeline(transaction=False) as pipe:
+            for digest, ttl_s in used.items():
+                pipe.expire(keys.bundle(digest), ttl_s, gt=True)
+            pipe.execute()
+        start += len(page)

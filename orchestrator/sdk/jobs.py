@@ -8,16 +8,25 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError, wait
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from ...common.errors import InputError, JobCanceled, JobFailed, PenstockError, WaitTimeout
+from ...common.errors import InputError, JobCanceled, JobFailed, WaitTimeout
 from ...common.state.states import JOB_TERMINAL
+from ...common.values import MARK_BYTES
 
 if TYPE_CHECKING:
     from .session import Session
 
 R = TypeVar("R")
 FINISHED, CANCELED = "finished", "canceled"
+
+
+class _Elsewhere:
+    """A result that is a file, or names some: its text, and the value once it was read."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.values: list[Any] = []
 
 
 class Job(Future[R]):
@@ -32,6 +41,7 @@ class Job(Future[R]):
         super().__init__()
         self.session = session
         self.name = name
+        self._reading = threading.Lock()
 
     @property
     def id(self) -> str:
@@ -51,7 +61,14 @@ class Job(Future[R]):
     def result(self, timeout: float | None = None) -> R:
         """As that of a Future: TimeoutError after `timeout` seconds, else as `get_result`."""
         with self._waited():
-            return super().result(timeout)
+            found = super().result(timeout)
+        if isinstance(found, _Elsewhere):
+            with self._reading:
+                if not found.values:
+                    found.values.append(self.session.value_of(found.text))
+            value: R = found.values[0]
+            return value
+        return found
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As that of a Future: what `get_result` would raise, or None."""
@@ -96,12 +113,8 @@ class Job(Future[R]):
         if self.done():
             return
         if status == FINISHED:
-            try:
-                value = self.session.value_of(text)
-            except PenstockError as error:  # it is a file, and that cannot be read here
-                self.set_exception(error)
-            else:
-                self.set_result(value)
+            # One that is a file is read by whoever asks: here the session's only listener would wait.
+            self.set_result(cast(R, _Elsewhere(text) if MARK_BYTES in text else json.loads(text)))
         else:
             self.set_exception(error_of(self.name, status, text))
 

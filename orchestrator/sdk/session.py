@@ -29,7 +29,7 @@ from ...common.jobs import job_id, new_execution_id, rq_data
 from ...common.spec import models
 from ...common.spec.functions import check_functions
 from ...common.state.chunks import CHUNK, STATIC, NewJob
-from ...common.values import keep, loads
+from ...common.values import keep_by_content, loads
 from ..engine.compiler import Fields, call_fields, setting_fields
 from ..engine.sessions import LEFT_OPEN_S
 from ..insist import insist
@@ -179,7 +179,7 @@ class Session:
         given = bound(task.function, args, kwargs, where)
         travelling = Travelling(
             lambda job: job.session is self,
-            lambda value: keep(value, self._service.artifacts(), self.id, name),
+            lambda value: keep_by_content(value, self._service.artifacts(), self.id, name),
         )
         for upstream in task.upstreams:
             travelling.wait_for(upstream)

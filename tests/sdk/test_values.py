@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from penstock import Cluster
 from penstock.common.errors import InputError, JobFailed
+from penstock.common.values import ValueFailed
 from penstock.orchestrator.engine.process import Orchestrator
-from support.processes import until
+from support.processes import as_yaml, until
 
 
 @pytest.fixture
@@ -62,6 +64,39 @@ def test_a_type_without_a_codec_is_told_on_both_sides(cluster, tasks):
         job = tasks.unfit()
     with pytest.raises(JobFailed, match=r"result\.it: set is not JSON, and no codec"):
         job.get_result(20)
+
+
+def test_a_value_that_cannot_be_read_is_its_own_job_s_error_alone(cluster, tasks):
+    with cluster:
+        broken, good = tasks.made(1), tasks.made(2)
+    broken.wait(20)
+    good.wait(20)
+    raw = cluster.service.result(broken.session.id, broken.name)
+    path = cluster.service.artifacts()._files._folder / raw["array"]["$penstock"]["key"]
+    path.write_bytes(b"no array")
+    with pytest.raises(ValueFailed, match="has 8 bytes, and was written with"):
+        broken.get_result(20)
+    assert good.get_result(20)["array"].shape == (2, 2)
+
+
+def test_a_workflow_that_is_run_again_goes_on_with_its_arrays(cluster, tasks, tmp_path):
+    """Its process died after it had submitted a task: the same array is the same argument."""
+    with cluster:
+        total = tasks.twice(str(tmp_path / "died"))
+    assert total.get_result(40) == 12.0
+
+
+def test_equal_arrays_are_one_vote(cluster, tasks, sdk_machines):
+    sdk_machines.orchestrator()
+    axis = {"name": "i", "range": 5}
+    template = {"run": "value_tasks:pair", "config": {"i": "${i}"}}
+    jobs = [
+        {"id": "v", "type": "fan-out", "template": template, "parameters": [axis]},
+        {"id": "most", "type": "fan-in", "fan_out_job_id": "v", "aggregation": {"strategy": "majority-vote"}},
+    ]  # fmt: skip
+    file = as_yaml(Path(tasks.__file__).with_name("votes.json"), {"jobs": jobs})
+    found = cluster.submit(file).result(30)
+    assert (found["votes"], found["aggregated_result"].tolist()) == (4, [1.0, 2.0])
 
 
 def test_the_files_of_an_execution_go_with_it(cluster, tasks, sdk_machines):

@@ -53,7 +53,7 @@ def test_what_is_folded_is_gone_and_counts_as_before(cluster, six):
     six.advance(done(children[4]), done(children[5]))
     assert cluster.statuses("src") == ["finished"]
     assert cluster.store.execution(EXECUTION_ID)["finished"] == "7"
-    assert fanouts.widths(cluster.client, EXECUTION_ID, ["src"]) == [{"total": 6, "folded": 4}]
+    assert fanouts.widths(cluster.client, EXECUTION_ID, ["src"]) == [(6, 6, 4)]
 
 
 def test_each_is_folded_once_whoever_does_it_and_however_often(cluster, six):

@@ -84,12 +84,78 @@ def test_modules_are_imported_from_a_folder_inside(project, fake, tmp_path):
     packed = bundles.pack(project, LIMIT)
     found = unpack(packed, fake.client, tmp_path / "cache", "src")
     assert files(found) == {"train.py", "run.sh"}
-    assert code_root(found) == packed.code(project / "src"), "jobs of its jobs have the same"
-    assert of_bundles.pop(str(found))
+    for below in ("src", "", "data"):
+        assert code_root(found.parent / below) == packed.code(project / below), (
+            "for jobs of its jobs"
+        )
+    assert of_bundles.pop(str(found.parent))
     with pytest.raises(
         InputError, match=r"is not in the bundle of .*name a folder that holds both"
     ):
         packed.code(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["venv/lib", ".git", "dist"])
+def test_a_folder_that_stays_behind_is_no_place_for_code(project, folder):
+    (project / ".gitignore").write_text("dist/\n")
+    (project / "dist").mkdir()
+    (project / "dist/w.yaml").touch()
+    with pytest.raises(InputError, match=r"leaves .* out, where its functions are imported from"):
+        bundles.pack(project, LIMIT).code(project / folder)
+
+
+def test_links_inside_are_followed_and_those_that_lead_outside_refused(project, fake, tmp_path):
+    (project / "linked").symlink_to(project / "src")
+    (project / "src/loop").symlink_to(project)
+    (project / "flow2.yaml").symlink_to(project / "flow.yaml")
+    found = unpack(bundles.pack(project, LIMIT), fake.client, tmp_path / "cache")
+    assert {"flow2.yaml", "data/a.csv"} < files(found)
+    assert any(name.endswith("train.py") for name in files(found))
+    (project / "secret").symlink_to("/etc/passwd")
+    with pytest.raises(InputError, match="secret is a link to outside of the bundle"):
+        bundles.pack(project, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (b"\xff.py", b"", "whose name is no text"),
+        (b".gitignore", b"\xe9\n", r"\.gitignore cannot be read"),
+        (b".gitignore", b"!\n", r"\.gitignore cannot be read"),
+    ],
+)
+def test_what_cannot_be_packed_is_named(project, name, content, message):
+    (Path(os.fsdecode(os.fsencode(project) + b"/" + name))).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        bundles.pack(project, LIMIT)
+
+
+def test_each_folder_has_its_own_gitignore(project, fake, tmp_path):
+    (project / "src/.gitignore").write_text("*.sh\n")
+    (project / "run.sh").touch()
+    found = unpack(bundles.pack(project, LIMIT), fake.client, tmp_path / "cache")
+    assert {name for name in files(found) if name.endswith(".sh")} == {"run.sh"}
+
+
+def test_what_was_half_taken_away_is_no_bundle(project, fake, tmp_path, monkeypatch):
+    """A sweep that is killed in the middle: the next one who needs the bundle has all of it."""
+    cache = tmp_path / "cache"
+    first = unpack(bundles.pack(project, LIMIT), fake.client, cache)
+    whole, lock = files(first), cache / f"{first.name}.lock"
+    for held in bundles._held:
+        held.release()
+    bundles._used_by_us.cache_clear()
+    os.utime(lock, (1, 1))
+
+    def killed(path: Path, ignore_errors: bool) -> None:
+        (path / "flow.yaml").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundles.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        bundles._sweep(cache)
+    monkeypatch.undo()
+    assert files(unpack(bundles.pack(project, LIMIT), fake.client, cache)) == whole
 
 
 def test_it_is_unpacked_once_and_kept_in_redis_from_its_last_use(project, fake, tmp_path):
@@ -101,7 +167,8 @@ def test_it_is_unpacked_once_and_kept_in_redis_from_its_last_use(project, fake, 
     key = keys.bundle(packed.digest)
     fake.client.expire(key, 5)
     bundles.store(fake.client, packed, 100)
-    assert fake.client.ttl(key) > 90
+    bundles.store(fake.client, packed, 20)
+    assert fake.client.ttl(key) > 90, "it is never shortened"
     fake.client.expire(key, 5)
     bundles.unpacked(packed.code(project).root, fake.client, tmp_path / "other")
     assert fake.client.ttl(key) > 90
@@ -132,6 +199,6 @@ def test_old_ones_go_and_those_in_use_stay(project, fake, tmp_path):
 
 def test_imports_that_a_node_lacks_are_told_together(project):
     (project / "src/more.py").write_text(
-        "import of_venus.sub\nfrom json import dumps\nimport train\n"
+        "import __main__, of_venus.sub\nfrom json import dumps\nimport train\n"
     )
     assert bundles.missing_imports(project / "src") == ["numpy_of_mars", "of_venus"]

@@ -242,6 +242,9 @@ def test_combinations_are_taken_out_and_added() -> None:  # F4
     assert left == [(1, 0), (100, 0), (100, 1), (5, 7)]
     both = [{"name": "flag", "values": [True, 1, 1.5]}]
     assert values_of(both, exclude=[{"flag": 1}]) == [(True,), (1.5,)]
+    lists = [{"name": "x", "values": [[1], [True], {"a": 1}, {"a": True}]}]
+    assert values_of(lists, exclude=[{"x": [1]}, {"x": {"a": 1.0}}]) == [([True],), ({"a": True},)]
+    assert values_of([{"name": "i", "range": 4}], exclude=[{"i": 2.0}]) == [(0,), (1,), (3,)]
 
 
 @given(

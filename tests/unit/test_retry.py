@@ -72,3 +72,10 @@ def test_rules_by_error_class(
     assert retries(Retry(on=on, not_on=not_on), MRO) is expected
     assert retries({"on": list(on), "not_on": list(not_on)}, MRO) is expected
     assert retries({"on": on, "not_on": not_on}, [f"lib.{name}" for name in MRO]) is expected
+
+
+def test_a_result_that_cannot_travel_is_no_better_the_next_time() -> None:  # W6
+    names = ["ResultError", "PenstockError", "Exception"]
+    assert not retries({}, names)
+    assert not retries({"max": 5, "not_on": ["ValueError"]}, names)
+    assert retries({"on": ["ResultError"]}, names)

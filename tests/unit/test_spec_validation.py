@@ -1,5 +1,6 @@
 """What jobs mean to each other: kinds, sources, placeholders, cycles, generated ids."""
 
+import time
 from typing import Any
 
 import pytest
@@ -154,6 +155,18 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
         (
             {"f": fan_out(keep_results=False), "g": FAN_IN},
             "jobs.f.keep_results: 'g' needs all of them (collect-all)",
+        ),
+        (
+            {"f": fan_out(parameters=[{"name": "v", "range": 10**20}])},
+            "jobs.f.parameters[0].range: 100000000000000000000 is no range",
+        ),
+        (
+            {"f": fan_out(parameters=[{"name": n, "range": 10**10} for n in ("v", "b")])},
+            "jobs.f.parameters: make 100,000,000,000,000,000,000 jobs; the most is",
+        ),
+        (
+            {"f": fan_out(parameters=[], include=[{}], template={"run": "m:f"})},
+            "jobs.f.include[0]: names nothing; it needs a value for each axis: nothing",
         ),
         ({"a": {**RUN, "keep_results": True}}, "jobs.a.keep_results: belongs to a fan-out"),
         ({"f": fan_out(max_parallel_jobs=0)}, "jobs.f.max_parallel_jobs: 0 is not a whole number"),
@@ -320,3 +333,16 @@ def test_one_wrong_field_does_not_hide_or_make_others() -> None:  # W3
         {"f": FAN_OUT | {"type": "fan-out", "priority": 11}, "g": FAN_IN, "h": {"run": 5}}
     )
     assert [line.split(": ")[0] for line in found] == ["jobs.f.priority", "jobs.h.run"]
+
+
+def test_excluding_many_from_many_is_quick() -> None:
+    axis = {"name": "v", "range": 1_000_000}
+    job = fan_out(parameters=[axis], exclude=[{"v": number} for number in range(5000)])
+    began = time.process_time()
+    assert problems({"f": job}) == []
+    assert time.process_time() - began < 20
+
+
+def test_zipped_axes_without_any_are_no_fault_of_ours() -> None:
+    found = problems({"f": fan_out(parameters=[], combine="zip", exclude=[{"x": 1}])})
+    assert "takes values of axes: nothing" in "".join(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import pytest
 from penstock.common import values
 from penstock.common.artifacts import Artifacts, artifacts
 from penstock.common.errors import InputError, NotFound
+from penstock.common.outcomes import canonical_json
 from penstock.common.settings import Settings
+from penstock.common.spec.expansion import Expansion
+from penstock.common.spec.models import Job
 
 EXECUTION = "abcdefghijklmn1"
 
@@ -86,6 +90,8 @@ def test_a_type_of_the_users_has_a_codec_by_name(store, monkeypatch):
     del values._codecs["model"]
     with pytest.raises(values.ValueFailed, match="codec 'model', which is not registered here"):
         values.loaded(made, lambda: store)
+    with pytest.raises(InputError, match="needs a type, and two functions"):
+        values.register_codec("x", "Model", print, print)  # type: ignore[arg-type]
     for name in ("numpy", "no name", ""):
         with pytest.raises(InputError, match=r"is one of Penstock's own|is no name"):
             values.register_codec(name, Model, print, print)
@@ -107,7 +113,7 @@ def test_a_pickle_in_disguise_is_not_run(store, tmp_path):
     data = path.with_suffix(".npy").read_bytes()
     path.write_bytes(data)
     made[values.MARK]["bytes"] = len(data)
-    with pytest.raises(values.ValueFailed, match="could not be read by the codec numpy"):
+    with pytest.raises(values.ValueFailed, match=r"could not be read from .* by the codec numpy"):
         values.loaded(made, lambda: store)
 
 
@@ -125,10 +131,24 @@ def test_one_that_was_cut_short_or_is_gone_is_told(store, tmp_path):
         values.loaded(made, lambda: store)
 
 
-@pytest.mark.parametrize("key", ["../../etc/passwd", "/etc/passwd", f"{EXECUTION}/../x/y", "x"])
+def marker(key: str) -> dict[str, Any]:
+    return {values.MARK: {"codec": "bytes", "key": key, "bytes": 1, "sha256": "0"}}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "../../etc/passwd",
+        f"{EXECUTION}/..",
+        f"{EXECUTION}/.",
+        "/etc/passwd",
+        f"{EXECUTION}/../x/y",
+        "x",
+    ],
+)
 def test_a_key_leads_nowhere_else(store, key):
     with pytest.raises(InputError, match="is no key of a value"):
-        values.loaded({values.MARK: {"codec": "bytes", "key": key, "bytes": 1}}, lambda: store)
+        values.loaded(marker(key), lambda: store)
 
 
 def test_where_they_are(tmp_path):
@@ -149,15 +169,96 @@ def test_where_they_are(tmp_path):
 
 
 def test_without_a_place_it_is_said_what_to_set():
-    with pytest.raises(
-        values.ValueFailed, match="a bytes travels as a file: set PENSTOCK_ARTIFACTS"
-    ):
+    with pytest.raises(values.ValueFailed, match="bytes travels as a file: set PENSTOCK_ARTIFACTS"):
         values.keep(b"x", None, EXECUTION, "job")
     with pytest.raises(
         values.ValueFailed, match=r"the result is 2\.0 MiB of JSON, over PENSTOCK_RESULT"
     ):
         values.keep_json(b"x" * 2**21, {}, None, EXECUTION, "job")
     with pytest.raises(values.ValueFailed, match="set PENSTOCK_ARTIFACTS to where it is"):
-        values.loaded(
-            {values.MARK: {"codec": "bytes", "key": f"{EXECUTION}/x", "bytes": 1}}, lambda: None
-        )
+        values.loaded(marker(f"{EXECUTION}/x"), lambda: None)
+
+
+def test_a_large_text_may_hold_files_itself(store):
+    inner = values.keep(np.arange(2), store, EXECUTION, "job")
+    text = json.dumps({"deep": [inner], "long": "x" * 99}).encode()
+    made = values.keep_json(text, {}, store, EXECUTION, "job")
+    found = values.loads(json.dumps({"a": made}).encode(), lambda: store)
+    assert found["a"]["deep"][0].tolist() == [0, 1]
+
+
+def test_what_only_looks_like_one_is_left_alone(store):
+    for data in (
+        {values.MARK: 1},
+        {values.MARK: {"mine": 1}},
+        {**marker(f"{EXECUTION}/x"), "more": 1},
+    ):
+        assert values.loads(json.dumps(data).encode(), lambda: store) == data
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ma.masked_array([1, 2], [True, False]),
+        np.recarray((1,), dtype=[("a", int)]),
+        pandas.Series([1]),
+    ],
+)
+def test_a_subclass_that_would_come_back_as_less_has_no_codec(store, value):
+    with pytest.raises(TypeError, match="no codec is registered for it"):
+        values.keep(value, store, EXECUTION, "job")
+
+
+def test_equal_values_are_told_by_their_content(store):
+    one, same, other = (
+        values.keep(np.array(value), store, EXECUTION, "job") for value in ([1, 2], [1, 2], [9, 9])
+    )
+    assert canonical_json({"a": one}) == canonical_json({"a": same}) != canonical_json({"a": other})
+    again = values.keep_by_content(np.array([1, 2]), store, EXECUTION, "größe")
+    assert again == values.keep_by_content(np.array([1, 2]), store, EXECUTION, "größe")
+    assert values.loaded(again, lambda: store).tolist() == [1, 2]
+
+
+def test_threads_do_not_lose_each_others_files(store):
+    def there_and_back_again(number: int) -> bool:
+        made = [values.keep(np.arange(number), store, EXECUTION, "job") for _ in range(5)]
+        return all(len(values.loaded(one, lambda: store)) == number for one in made)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(there_and_back_again, range(1, 25)))
+
+
+def test_a_place_that_cannot_be_used_is_named(store, monkeypatch):
+    made = values.keep(b"x", store, EXECUTION, "job")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store._files, "reading", refuse)
+    with pytest.raises(
+        values.ValueFailed, match=r"could not be read from .*values .*Permission denied"
+    ):
+        values.loaded(made, lambda: store)
+    monkeypatch.setattr(store._files, "writing", refuse)
+    with pytest.raises(
+        values.ValueFailed, match=r"could not be written to .*values: .*Permission denied"
+    ):
+        values.keep(b"x", store, EXECUTION, "job")
+
+
+@pytest.mark.parametrize("where", ["art", "./art"])
+def test_a_folder_that_depends_on_where_one_is_is_refused(where):
+    with pytest.raises(InputError, match="PENSTOCK_ARTIFACTS: must be an absolute folder"):
+        Settings.load(artifacts=where)
+    assert Settings.load(artifacts="~/art").artifacts == str(Path.home() / "art")
+
+
+def test_a_fan_out_over_a_file_says_what_to_do():
+    template = {"run": "m:f"}
+    job = Job.model_validate(
+        {"id": "f", "type": "fan-out", "over": "${jobs.a.result}", "template": template}
+    )
+    with pytest.raises(
+        InputError, match="gave a value that is a file of 1 bytes; give a list that fits"
+    ):
+        Expansion(job, marker(f"{EXECUTION}/x"))  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ def test_json_values_come_back_as_they_were(value: Any) -> None:  # W5
     assert json.loads(encode_result(value, LIMIT, Kept())) == value
 
 
-NO_CODEC = "is not JSON, and no codec is registered for it"
+NO_CODEC = "is not JSON, and no codec is registered for it (register_codec)"
 
 
 class Estimator:

@@ -1,11 +1,13 @@
 """Tasks whose values are no JSON."""
 
 import json
+import os
+import signal
 from dataclasses import dataclass
 
 import numpy as np
 
-from penstock import register_codec, task
+from penstock import register_codec, task, workflow
 
 
 @dataclass
@@ -54,3 +56,21 @@ def length(value):
 @task
 def unfit():
     return {"it": {1, 2}}
+
+
+@task
+def added(array):
+    return float(array.sum())
+
+
+@workflow(retry={"max": 2, "backoff_s": 0.05})
+def twice(mark):
+    first = added(np.arange(4.0))
+    if not os.path.exists(mark):
+        open(mark, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return first.result() + added(np.arange(4.0)).result()
+
+
+def pair(i):
+    return np.array([9.0]) if i == 0 else np.array([1.0, 2.0])
