@@ -179,11 +179,21 @@ class Engine:
         if total:
             expansion = self._fan_out(execution, workflow.jobs[job.fan_out_job_id]).expansion
             children = self._outcomes(execution, expansion, go_on)
+        else:
+            self._check_it_ran(execution, job.fan_out_job_id)
         if job.aggregation.strategy == "custom":
             self._hand_over(execution, job, job.aggregation, children, total)
         elif not self._aggregate(execution, job, expansion, children, total, go_on):
             return
         _tell("FAN-IN", execution, job, "FANIN_COMPLETE", jobs=total, ms=_ms_since(began))
+
+    def _check_it_ran(self, execution: str, fan_out: str) -> None:
+        """Raises AggregationError where a fan-out has no jobs because something before it went wrong."""
+        (row,) = self._store.jobs(execution, [fan_out], ("status", "reason", "error"))
+        if row["status"] != FINISHED:
+            error = json.loads(row["error"]) if row["error"] else {}
+            why = row["reason"] or error.get("message") or row["status"]
+            raise AggregationError("FANIN_NO_RESULTS", f"{fan_out} made no jobs: {why}")
 
     def _aggregate(
         self,

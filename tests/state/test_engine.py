@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from penstock.common.code import CodeRoot
 from penstock.common.errors import (
     Conflict,
     ExecutionCanceled,
@@ -16,6 +17,7 @@ from penstock.common.errors import (
 )
 from penstock.common.jobs import split_job_id
 from penstock.common.spec.loading import parse_workflow
+from penstock.common.state import keys
 from penstock.orchestrator.engine.roles import Agenda, Leader
 from penstock.orchestrator.engine.work import Engine
 
@@ -317,3 +319,28 @@ def test_the_leader_is_one_and_trims(cluster, service):
     one.stop()
     two.lock.acquire()
     assert two.lock.fence > first
+
+
+def test_a_fan_in_says_why_its_fan_out_made_no_jobs(drive):
+    jobs = sweep({"strategy": "count"}, depends_on=["before"])
+    found = drive([{"id": "before", "run": "m:f", "retry": 0}, *jobs], lambda name, config: 1 / 0)
+    assert found["jobs"]["train"]["status"] == "canceled"
+    message = found["jobs"]["best"]["error"]["message"]
+    assert message == "train made no jobs: upstream before did not succeed"
+
+
+def test_the_leader_keeps_the_bundles_of_executions_that_have_not_ended(cluster, service):
+    digests = ["0" * 32, "1" * 32]
+    ids = []
+    for digest in digests:
+        cluster.client.hset(keys.bundle(digest), "data", "zip")
+        cluster.client.expire(keys.bundle(digest), 5)
+        workflow = parse_workflow({"name": digest, "jobs": [{"id": "x", "run": "m:f"}]})
+        ids.append(service.submit(workflow, code=CodeRoot(f"bundle:{digest}/src", digest)))
+    service.cancel(ids[1])
+    while cluster.store.drain_outbox():
+        pass
+    Leader(cluster.store, "one", 30).trim()
+    assert cluster.client.ttl(keys.bundle(digests[0])) > 5
+    assert cluster.client.ttl(keys.bundle(digests[1])) <= 5
+    service.cancel(ids[0])
