@@ -158,7 +158,7 @@ class Display:
         return Text(glyph, style=STYLES.get(status, "dim"))
 
     def _detail(self, row: Row, room: int, now: datetime) -> Text:
-        if row.children:
+        if row.generates:
             return self._fan(row, room)
         if row.status in WAITING:
             if row.reason:

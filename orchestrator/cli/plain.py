@@ -41,7 +41,7 @@ class Plain:
         if not over:
             self._change("", head)
         for row in rows(execution):
-            if row.children:
+            if row.generates:
                 self._fan(row, over)
             else:
                 self._change(row.name, _line(row))

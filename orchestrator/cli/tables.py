@@ -132,7 +132,7 @@ def _error_text(one: Line) -> Text:
 
 def fan_counts(row: Row) -> str:
     """`12/18 jobs, 2 failed` of a fan-out; nothing of another job."""
-    if not row.children and not row.folded:
+    if not row.generates:
         return ""
     counts = row.counts
     text = f"{row.ran}/{row.total} jobs"

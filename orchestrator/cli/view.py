@@ -41,6 +41,11 @@ class Row:
         return counts
 
     @property
+    def generates(self) -> bool:
+        """Is it a fan-out that has made jobs?"""
+        return bool(self.children or self.folded)
+
+    @property
     def folded(self) -> int:
         """Generated jobs that have finished, and are in Redis no more."""
         return int(self.job.get("folded") or 0)
@@ -59,7 +64,7 @@ class Row:
     def status(self) -> str:
         """The job's status; of a fan-out, what its generated jobs make of it."""
         own = str(self.job.get("status"))
-        if not self.children or own not in ENDED:
+        if not self.generates or own not in ENDED:
             return own
         counts = self.counts
         if sum(counts[status] for status in ENDED) < self.total:
@@ -84,7 +89,7 @@ class Row:
     def failure(self) -> str:
         """The error on one line; of a fan-out whose jobs failed, which have their own, nothing."""
         error = self.job.get("error")
-        return error_line(error) if error or not self.children else ""
+        return error_line(error) if error or not self.generates else ""
 
 
 def rows(execution: Mapping[str, Any]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from penstock.orchestrator.cli import plain, view
 from penstock.orchestrator.cli.display import Display, choose, strip
+from penstock.orchestrator.cli.tables import fan_counts
 
 START = "2026-01-02T03:04:05Z"
 GPU = "no live node has gpu: start a worker with --capabilities gpu"
@@ -191,3 +193,22 @@ def test_plain_progress_tells_why_a_job_waits_and_how_it_failed() -> None:
         f"gpu  deferred  {GPU}",
         "gpu  failed  on n1  attempt 4  ValueError: no",
     ]
+
+
+@pytest.mark.parametrize(
+    ("left", "marks"),
+    [("", "########.."), ("r", "#######+.."), ("x", "########.."), ("rrff", "#######+..")],
+)
+def test_a_fan_out_whose_jobs_were_folded_shows_them_all(left: str, marks: str) -> None:  # F4
+    """Of a million jobs few are there: first those that have finished, last those yet to be made."""
+    state = sweep(left)
+    state["jobs"]["train"] |= {"total": 1_000_000, "folded": 800_000 - len(left)}
+    row = next(row for row in view.rows(state) if row.name == "train")
+    assert row.generates
+    assert row.total == 1_000_000
+    assert row.ran == 800_000 - left.count("r")
+    began = time.process_time()
+    assert strip(row, 10, unicode=False).plain == marks
+    assert time.process_time() - began < 1
+    assert f"{row.ran}/1000000 jobs" in fan_counts(row)
+    assert f"{800_000 - len(left)} folded" in fan_counts(row)
