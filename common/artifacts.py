@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,13 +57,13 @@ class Artifacts:
         with file:
             yield file
 
-    def has(self, key: str) -> bool:
-        """Is there a file of this key?"""
-        return self._files.has(_checked(key))
+    def has(self, key: str, size: int) -> bool:
+        """Is there a file of this key, with so many bytes?"""
+        return self._files.size(_checked(key)) == size
 
     def forget(self, execution: str) -> None:
         """Takes all files of an execution away. Raises what that raises."""
-        self._files.remove(execution)
+        self._files.remove(_checked(f"{execution}/_").partition("/")[0])
 
 
 def artifacts(settings: Settings) -> Artifacts | None:
@@ -88,7 +89,7 @@ class _Folder:
     def writing(self, key: str) -> Iterator[IO[bytes]]:
         path = self._folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             with open(draft, "wb") as file:
                 yield file
@@ -98,8 +99,9 @@ class _Folder:
         finally:
             draft.unlink(missing_ok=True)
 
-    def has(self, key: str) -> bool:
-        return (self._folder / key).is_file()
+    def size(self, key: str) -> int | None:
+        path = self._folder / key
+        return path.stat().st_size if path.is_file() else None
 
     def reading(self, key: str) -> IO[bytes]:
         return open(self._folder / key, "rb")
@@ -124,17 +126,20 @@ class _Remote:
     @contextmanager
     def writing(self, key: str) -> Iterator[IO[bytes]]:
         path = f"{self._at}/{key}"
+        draft = f"{path}.{uuid.uuid4().hex}"
         self._system.makedirs(os.path.dirname(path), exist_ok=True)
         try:
-            with self._system.open(path, "wb") as file:
+            with self._system.open(draft, "wb") as file:
                 yield file
+            self._system.mv(draft, path)
         except BaseException:
             with suppress(Exception):  # nobody knows of it
-                self._system.rm_file(path)
+                self._system.rm_file(draft)
             raise
 
-    def has(self, key: str) -> bool:
-        return bool(self._system.exists(f"{self._at}/{key}"))
+    def size(self, key: str) -> int | None:
+        path = f"{self._at}/{key}"
+        return int(self._system.size(path)) if self._system.exists(path) else None
 
     def reading(self, key: str) -> IO[bytes]:
         file: Any = self._system.open(f"{self._at}/{key}", "rb")

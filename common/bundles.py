@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import re
 import shutil
 import sys
+import uuid
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from .code import BUNDLE, SKIPPED, CodeRoot, of_bundles
 from .errors import CodeMissing, InputError
 from .filelock import FileLock
 from .state import keys
+
+log = logging.getLogger("penstock.worker")
 
 #: the file of patterns that keep files out, in the syntax of .gitignore, which serves where it is missing
 IGNORE_FILE = ".penstockignore"
@@ -85,7 +89,10 @@ def pack(folder: Path, limit_bytes: int) -> Bundle:
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, mode << 16
             content = hashlib.sha256()
             try:
-                with open(top / name, "rb") as file, archive.open(entry, "w") as target:
+                with (
+                    open(top / name, "rb") as file,
+                    archive.open(entry, "w", force_zip64=True) as target,
+                ):
                     while (chunk := file.read(_MIB)) and packed.tell() <= limit_bytes:
                         content.update(chunk)
                         target.write(chunk)
@@ -215,8 +222,10 @@ def _sweep(cache: Path) -> None:
             try:
                 if path.suffix or mine.take(blocking=False):
                     # What is half taken away has another name: it is not taken for a whole bundle.
-                    gone = path if path.suffix else path.rename(path.with_suffix(".gone"))
-                    shutil.rmtree(gone, ignore_errors=True)
+                    away = path.with_suffix(f".gone-{uuid.uuid4().hex}")
+                    shutil.rmtree(path if path.suffix else path.rename(away), ignore_errors=True)
+            except OSError as error:
+                log.warning("event=bundle_left path=%s error=%r", path, str(error))
             finally:
                 mine.release()
 
@@ -236,10 +245,11 @@ def _files(top: Path) -> Iterator[str]:
         ignored.enter(prefix)
         for entry in _entries(top, prefix):
             name = prefix + entry.name
-            is_folder = entry.is_dir()
+            is_folder, is_file = _kind(entry)
             if entry.name.startswith(".") or ignored.has(f"{name}/" if is_folder else name):
                 continue
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(top):
+            there = is_folder or is_file
+            if there and entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(top):
                 raise InputError(
                     f"{top / name} is a link to outside of the bundle; put what it links to in its place, or name "
                     f"it in {IGNORE_FILE}"
@@ -247,8 +257,16 @@ def _files(top: Path) -> Iterator[str]:
             environment = is_folder and os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))
             if is_folder and entry.name not in SKIPPED and not environment:
                 waiting.append(f"{name}/")
-            elif entry.is_file() and not name.endswith(".pyc"):
+            elif is_file and not name.endswith(".pyc"):
                 yield name
+
+
+def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Is it a folder, is it a file? A link that leads nowhere is neither."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:
+        return False, False
 
 
 def _entries(top: Path, prefix: str) -> list[os.DirEntry[str]]:

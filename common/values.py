@@ -86,7 +86,7 @@ def keep_by_content(value: Any, to: Artifacts | None, execution: str, job: str) 
     data = buffer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     of = (execution, job, digest[:32])
-    if to and to.has(key := to.key(*of)):
+    if to and to.has(key := to.key(*of), len(data)):
         return {MARK: {"codec": codec.name, "key": key, "bytes": len(data), "sha256": digest}}
     raw = Codec(codec.name, codec.fits, lambda data, file: file.write(data), codec.load)
     return _written(raw, data, to, of)
@@ -164,6 +164,10 @@ def _codec_for(value: Any) -> Codec:
 def _dump(codec: Codec, value: Any, file: IO[bytes]) -> None:
     try:
         codec.dump(value, file)
+    except io.UnsupportedOperation as error:
+        raise ValueFailed(
+            f"the codec {codec.name} must write from the beginning of its file to the end: {error}"
+        ) from error
     except OSError:
         raise
     except Exception as error:
@@ -258,7 +262,7 @@ _codecs = {
         Codec(
             "bytes",
             lambda value: isinstance(value, bytes | bytearray | memoryview),
-            lambda value, file: file.write(value),
+            lambda value, file: file.write(bytes(value)),
             lambda file: file.read(),
         ),
         Codec("numpy", _is("numpy", "ndarray", "memmap"), _dump_array, _load_array),

@@ -131,17 +131,20 @@ class _Matching:
         self._places = {axis.name: _Places(axis.items) for axis in axes}
 
     def of(self, one: Mapping[str, Any]) -> Iterator[int]:
-        places: list[Sequence[int]] = [
-            self._places[axis.name].of(one[axis.name])
-            if axis.name in one
-            else range(len(axis.items))
+        found = {
+            axis.name: self._places[axis.name].of(one[axis.name])
             for axis in self._axes
-        ]
-        if not places:
-            return
+            if axis.name in one
+        }
         if self._zipped:
-            yield from sorted(set.intersection(*(set(some) for some in places)))
+            named = [set(places) for places in found.values()]
+            yield from sorted(set.intersection(*named)) if named else ()
             return
+        if not self._axes:
+            return
+        places: list[Sequence[int]] = [
+            found.get(axis.name, range(len(axis.items))) for axis in self._axes
+        ]
         for digits in product(*places):
             index = 0
             for axis, digit in zip(self._axes, digits, strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ...common.code import is_bundle
@@ -115,21 +115,27 @@ def _drop_gone(
             for member in page:
                 pipe.exists(key_of(member.decode()))
             gone = [member for member, there in zip(page, pipe.execute(), strict=True) if not there]
-        gone = [
-            member for member in gone if time.monotonic() < until and _forgotten(member, forget)
-        ]
+        gone = _forgotten(gone, forget, until)
         if gone:
             client.zrem(index, *gone)
         start += len(page) - len(gone)
 
 
-def _forgotten(member: bytes, forget: Callable[[str], None]) -> bool:
-    try:
-        forget(member.decode())
-    except Exception as error:
-        log.warning("event=files_left execution=%s error=%r", member.decode(), str(error))
-        return False
-    return True
+def _forgotten(
+    members: Sequence[bytes], forget: Callable[[str], None], until: float
+) -> list[bytes]:
+    """Those that were forgotten in time; what the first failure met the others would meet, too."""
+    done = []
+    for member in members:
+        if time.monotonic() >= until:
+            break
+        try:
+            forget(member.decode())
+        except Exception as error:
+            log.warning("event=files_left execution=%s error=%r", member.decode(), str(error))
+            break
+        done.append(member)
+    return done
 
 
 def _keep_bundles(client: Any) -> None:

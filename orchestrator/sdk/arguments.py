@@ -136,7 +136,9 @@ class Travelling:
         if value is None or isinstance(value, int | float):
             return value
         if getattr(value, "shape", None) == () and hasattr(value, "item"):  # of NumPy
-            return self._scalar(value.item(), place)
+            item = value.item()
+            if type(item) is not type(value):  # such as a longdouble
+                return self._scalar(item, place)
         try:
             return self._keep(value)
         except TypeError:

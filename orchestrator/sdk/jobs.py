@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError, wait
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from ...common.errors import InputError, JobCanceled, JobFailed, WaitTimeout
 from ...common.state.states import JOB_TERMINAL
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 FINISHED, CANCELED = "finished", "canceled"
-
-
-class _Elsewhere:
-    """A result that is a file, or names some: its text, and the value once it was read."""
-
-    def __init__(self, text: bytes) -> None:
-        self.text = text
-        self.values: list[Any] = []
 
 
 class Job(Future[R]):
@@ -41,7 +33,7 @@ class Job(Future[R]):
         super().__init__()
         self.session = session
         self.name = name
-        self._reading = threading.Lock()
+        self._being_read = False
 
     @property
     def id(self) -> str:
@@ -61,14 +53,7 @@ class Job(Future[R]):
     def result(self, timeout: float | None = None) -> R:
         """As that of a Future: TimeoutError after `timeout` seconds, else as `get_result`."""
         with self._waited():
-            found = super().result(timeout)
-        if isinstance(found, _Elsewhere):
-            with self._reading:
-                if not found.values:
-                    found.values.append(self.session.value_of(found.text))
-            value: R = found.values[0]
-            return value
-        return found
+            return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As that of a Future: what `get_result` would raise, or None."""
@@ -110,13 +95,24 @@ class Job(Future[R]):
 
     def settle(self, status: str, text: bytes) -> None:
         """It has ended so; `text` is its result or its error, JSON. For the session only."""
-        if self.done():
+        if self.done() or self._being_read:
             return
-        if status == FINISHED:
-            # One that is a file is read by whoever asks: here the session's only listener would wait.
-            self.set_result(cast(R, _Elsewhere(text) if MARK_BYTES in text else json.loads(text)))
+        if status == FINISHED and MARK_BYTES in text:
+            self._being_read = True
+            self.session.in_reader(lambda: self._read(text))
+        elif status == FINISHED:
+            self.set_result(json.loads(text))
         else:
             self.set_exception(error_of(self.name, status, text))
+
+    def _read(self, text: bytes) -> None:
+        """A result that is a file, or names some."""
+        try:
+            value = self.session.value_of(text)
+        except Exception as error:
+            self.set_exception(error)
+        else:
+            self.set_result(value)
 
 
 class JobArray(Sequence[Job[R]], Generic[R]):

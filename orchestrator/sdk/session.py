@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ R = TypeVar("R")
 ARRAY = "penstock:array"
 #: jobs whose outcomes are read in one round trip
 _PAGE = 5000
+#: results that are files are read so many at a time
+_READERS = 4
 #: characters of a function's name in the names of its jobs
 _LONGEST = 60
 
@@ -96,6 +99,8 @@ class Session:
         self._arrays: list[str] = []
         self._lock = threading.Lock()
         self._refused: PenstockError | None = None
+        self._readers = ThreadPoolExecutor(_READERS, "penstock-reads")  # has no thread yet
+        self._reads: set[Future[None]] = set()
         #: One whose program is not heard of for so long is closed by an orchestrator, seconds.
         self._hold_s = min(service.settings.session_hold_s, LEFT_OPEN_S if parent else math.inf)
         self._unmet = Unmet(self._store, self.id)
@@ -366,6 +371,11 @@ class Session:
             found[at] = CANCELED, json.dumps({"message": row["reason"]}).encode()
         return found
 
+    def in_reader(self, read: Callable[[], None]) -> None:
+        """Reads a result that is a file: not in the thread that listens, which would hear nothing meanwhile."""
+        self._reads.add(done := self._readers.submit(read))
+        done.add_done_callback(self._reads.discard)
+
     def value_of(self, text: bytes) -> Any:
         """What a job returned, of its result in Redis. Raises ValueFailed, NotFound."""
         return loads(text, self._service.artifacts)
@@ -389,6 +399,7 @@ class Session:
             with self.waited_for():
                 self._service.wait_status(self.id)
             self._listener.look()
+            wait(list(self._reads))
 
     def cancel(self) -> None:
         """Ends all of its jobs."""
@@ -398,6 +409,7 @@ class Session:
     def stop(self) -> None:
         """Its connections are about to be closed."""
         self._listener.stop()
+        self._readers.shutdown(wait=False)
 
     def _renew(self) -> None:
         self._store.renew_session(self.id, models.DEFAULT_DOMAIN, self._hold_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from penstock import Cluster
-from penstock.common.errors import InputError, JobFailed
-from penstock.common.values import ValueFailed
+from penstock.common.artifacts import Artifacts
+from penstock.common.errors import InputError, JobFailed, NotFound
 from penstock.orchestrator.engine.process import Orchestrator
 from support.processes import as_yaml, until
 
@@ -66,17 +67,23 @@ def test_a_type_without_a_codec_is_told_on_both_sides(cluster, tasks):
         job.get_result(20)
 
 
-def test_a_value_that_cannot_be_read_is_its_own_job_s_error_alone(cluster, tasks):
+async def _awaited(job):
+    return await job
+
+
+def test_a_value_that_cannot_be_read_is_its_own_job_s_error_alone(
+    cluster, tasks, tmp_path, monkeypatch
+):
+    """This machine has another place for values than the workers."""
+    monkeypatch.setattr(cluster.service, "artifacts", lambda: Artifacts(str(tmp_path)))
     with cluster:
-        broken, good = tasks.made(1), tasks.made(2)
-    broken.wait(20)
-    good.wait(20)
-    raw = cluster.service.result(broken.session.id, broken.name)
-    path = cluster.service.artifacts()._files._folder / raw["array"]["$penstock"]["key"]
-    path.write_bytes(b"no array")
-    with pytest.raises(ValueFailed, match="has 8 bytes, and was written with"):
+        broken, good = tasks.made(1), tasks.echoed(7)
+    with pytest.raises(NotFound, match="does not share that place"):
         broken.get_result(20)
-    assert good.get_result(20)["array"].shape == (2, 2)
+    with pytest.raises(NotFound):
+        asyncio.run(asyncio.wait_for(_awaited(broken), 10))
+    assert isinstance(broken.exception(1), NotFound)
+    assert good.get_result(20) == asyncio.run(_awaited(good)) == 7
 
 
 def test_a_workflow_that_is_run_again_goes_on_with_its_arrays(cluster, tasks, tmp_path):

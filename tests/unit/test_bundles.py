@@ -108,6 +108,8 @@ def test_links_inside_are_followed_and_those_that_lead_outside_refused(project, 
     (project / "linked").symlink_to(project / "src")
     (project / "src/loop").symlink_to(project)
     (project / "flow2.yaml").symlink_to(project / "flow.yaml")
+    (project / "nowhere").symlink_to(project / "gone")
+    (project / "itself").symlink_to("itself")
     found = unpack(bundles.pack(project, LIMIT), fake.client, tmp_path / "cache")
     assert {"flow2.yaml", "data/a.csv"} < files(found)
     assert any(name.endswith("train.py") for name in files(found))
@@ -155,6 +157,9 @@ def test_what_was_half_taken_away_is_no_bundle(project, fake, tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         bundles._sweep(cache)
     monkeypatch.undo()
+    (cache / first.name).mkdir()
+    os.utime(lock, (1, 1))
+    bundles._sweep(cache)
     assert files(unpack(bundles.pack(project, LIMIT), fake.client, cache)) == whole
 
 

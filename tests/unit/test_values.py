@@ -262,3 +262,33 @@ def test_a_fan_out_over_a_file_says_what_to_do():
         InputError, match="gave a value that is a file of 1 bytes; give a list that fits"
     ):
         Expansion(job, marker(f"{EXECUTION}/x"))  # type: ignore[arg-type]
+
+
+def test_threads_that_keep_the_same_value_do_not_disturb_each_other(store):
+    value = np.arange(200_000)
+    with ThreadPoolExecutor(6) as pool:
+        made = list(
+            pool.map(lambda _: values.keep_by_content(value, store, EXECUTION, "job"), range(12))
+        )
+    assert all(one == made[0] for one in made)
+    assert len(values.loaded(made[0], lambda: store)) == 200_000
+
+
+def test_a_part_of_a_value_is_written_anew(store, tmp_path):
+    made = values.keep_by_content(b"12345", store, EXECUTION, "job")
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    path.write_bytes(b"12")
+    assert values.keep_by_content(b"12345", store, EXECUTION, "job") == made
+    assert values.loaded(made, lambda: store) == b"12345"
+
+
+def test_a_codec_that_does_not_write_to_the_end_is_told(store, monkeypatch):
+    monkeypatch.setattr(values, "_codecs", dict(values._codecs))
+    values.register_codec("back", Model, lambda model, file: file.seek(0), print)
+    with pytest.raises(values.ValueFailed, match="codec back must write from the beginning"):
+        values.keep(Model([]), store, EXECUTION, "job")
+
+
+@pytest.mark.parametrize("value", [memoryview(b"abcd")[::2], memoryview(np.zeros((0, 3)))])
+def test_every_view_of_memory_travels(store, value):
+    assert there_and_back(value, store) == bytes(value)

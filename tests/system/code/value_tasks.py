@@ -54,6 +54,11 @@ def length(value):
 
 
 @task
+def echoed(value):
+    return value
+
+
+@task
 def unfit():
     return {"it": {1, 2}}
 
