@@ -443,7 +443,7 @@ class ReferenceCluster(Reference):
 
     def _bring_back(self) -> None:
         """What was set aside because no node could run it, where one could now."""
-        for jobs in self.unmet.values():
+        for kind, jobs in list(self.unmet.items()):
             while jobs:
                 waits = jobs[0].status == "deferred" and jobs[0].unmet
                 if waits and not self._could_any(jobs[0]):
@@ -452,6 +452,8 @@ class ReferenceCluster(Reference):
                 if waits:
                     job.unmet = False
                     self.admit(job)
+            if not jobs:  # it has its turn anew when there are some again
+                del self.unmet[kind]
 
     def _look_at_heads(self) -> None:
         for priority, class_ in sorted(self.queues, reverse=True):
