@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -207,8 +206,6 @@ def test_a_fan_out_whose_jobs_were_folded_shows_them_all(left: str, marks: str) 
     assert row.generates
     assert row.total == 1_000_000
     assert row.ran == 800_000 - left.count("r")
-    began = time.process_time()
     assert strip(row, 10, unicode=False).plain == marks
-    assert time.process_time() - began < 1
     assert f"{row.ran}/1000000 jobs" in fan_counts(row)
     assert f"{800_000 - len(left)} folded" in fan_counts(row)

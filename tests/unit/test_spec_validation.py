@@ -1,6 +1,5 @@
 """What jobs mean to each other: kinds, sources, placeholders, cycles, generated ids."""
 
-import time
 from typing import Any
 
 import pytest
@@ -335,12 +334,11 @@ def test_one_wrong_field_does_not_hide_or_make_others() -> None:  # W3
     assert [line.split(": ")[0] for line in found] == ["jobs.f.priority", "jobs.h.run"]
 
 
-def test_excluding_many_from_many_is_quick() -> None:
+def test_many_are_excluded_from_many() -> None:
+    """A scan of the axis for each of them would not end within the test's time."""
     axis = {"name": "v", "range": 1_000_000}
     job = fan_out(parameters=[axis], exclude=[{"v": number} for number in range(5000)])
-    began = time.process_time()
     assert problems({"f": job}) == []
-    assert time.process_time() - began < 20
 
 
 def test_zipped_axes_without_any_are_no_fault_of_ours() -> None:
