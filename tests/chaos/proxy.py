@@ -238,6 +238,9 @@ class Proxy:
         if self._thread.is_alive():
             self._call(lambda: setattr(self, "_ended", True))
             self._thread.join(10)
+        # not in the relay's thread: it may end by a call whose bell is still to ring
+        for sock in (self._theirs, self._bell):
+            sock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -269,8 +272,7 @@ class Proxy:
         finally:
             for link in list(self._links):
                 self._end(link, reset=True)
-            for sock in (self._listener, self._theirs, self._bell):
-                sock.close()
+            self._listener.close()
             self._selector.close()
 
     def _turn(self) -> None:
