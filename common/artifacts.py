@@ -26,10 +26,12 @@ _HERE = ("", "localhost", "127.0.0.1", "::1")
 class Artifacts:
     """The store at a folder, or at a URL such as `s3://bucket/folder`.
 
-    Raises InputError where a URL needs a package that is not installed.
+    `shared`: is it seen for sure by all that share the Redis? Raises InputError where a URL needs a
+    package that is not installed.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, *, shared: bool = True) -> None:
+        self.shared = shared
         self.where = where.rstrip("/")
         self._files = _Remote(self.where) if "://" in where else _Folder(Path(where))
 
@@ -71,8 +73,9 @@ def artifacts(settings: Settings) -> Artifacts | None:
     if settings.artifacts:
         return Artifacts(settings.artifacts)
     url = settings.redis_url
-    here = url is None or url.startswith("unix:") or (urlsplit(url).hostname or "") in _HERE
-    return Artifacts(str(settings.home / "artifacts")) if here else None
+    alone = url is None or url.startswith("unix:")
+    here = alone or (urlsplit(url or "").hostname or "") in _HERE
+    return Artifacts(str(settings.home / "artifacts"), shared=alone) if here else None
 
 
 def _checked(key: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -67,11 +68,17 @@ class Settings(BaseSettings):
     state_ttl_s: PositiveFloat = 7 * DAY_S
     #: Most output kept of one job, in bytes; of more, what came first.
     log_limit_bytes: Limit = ByteSize(MIB)
-    #: Largest result of one job that stays in Redis, in bytes of JSON; a larger one is an artifact.
+    #: Largest result of one job that stays in Redis, in bytes of JSON; a larger one is a file in
+    #: `artifacts`.
+    inline_limit_bytes: Limit = ByteSize(256 * 1024)
+    #: The same where `artifacts` is not set and Redis has an address: others may not see the files.
     result_limit_bytes: Limit = ByteSize(4 * MIB)
     #: Where values go that are no JSON, or too large for it: a folder that all machines share, or a
     #: URL of fsspec. None is a folder in `home`, where Redis is on this machine.
     artifacts: str | None = None
+    #: A secret of 16 characters or more: values of any type travel as pickles, signed with it; whoever
+    #: has it can run code on all machines that have it. None: nothing is pickled.
+    pickle_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     #: Largest workflow file, in bytes.
     spec_limit_bytes: Limit = ByteSize(MIB)
     #: Largest folder that travels as a bundle, packed, in bytes.
@@ -171,6 +178,8 @@ def _explain(error: ValidationError) -> str:
         message = fault["msg"].removeprefix("Value error, ")
         if fault["loc"]:
             variable = f"PENSTOCK_{fault['loc'][0]}".upper()
-            message = f"{variable}: {message} (given: {fault['input']!r})"
+            if fault["loc"][0] != "pickle_key":
+                message = f"{message} (given: {fault['input']!r})"
+            message = f"{variable}: {message}"
         faults.append(message)
     return f"a setting is wrong: {'; '.join(faults)}"

@@ -1,7 +1,8 @@
 """How values travel: JSON inline; other types, and what is too large, as a file that the JSON names.
 
 The name stands where the value does: `{"$penstock": {"codec", "key", "bytes", "sha256"}}`. Which codec writes
-and reads a value goes by its type; none of them runs code of a file that it reads (NumPy's pickles are refused).
+and reads a value goes by its type; none of them runs code of a file that it reads (NumPy's pickles are refused),
+but for pickles, where they are switched on (pickles.py).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from . import pickles
 from .errors import InputError, PenstockError
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ MARK = "$penstock"
 #: as it stands in JSON, where most texts have none
 MARK_BYTES = b'"$penstock"'
 _NAMED = {"codec", "key", "bytes", "sha256"}
+_SIGNED = {*_NAMED, "signature"}
 _SHARED = "set PENSTOCK_ARTIFACTS to a folder that all machines share, or to a URL such as s3://bucket/folder"
 
 Where = Callable[[], "Artifacts | None"]
@@ -66,8 +70,12 @@ def register_codec(
 
 
 def codec_of(value: Any) -> Codec | None:
-    """The codec that writes a value; of several the last one that was registered."""
-    return next((codec for codec in reversed(_codecs.values()) if codec.fits(value)), None)
+    """The codec that writes a value; of several the last one that was registered, of none pickling where that
+    is switched on."""
+    for codec in reversed(_codecs.values()):
+        if codec.fits(value):
+            return codec
+    return _codecs[pickles.CLOUDPICKLE] if pickles.switched_on() else None
 
 
 def keep(value: Any, to: Artifacts | None, execution: str, job: str) -> dict[str, Any]:
@@ -87,9 +95,16 @@ def keep_by_content(value: Any, to: Artifacts | None, execution: str, job: str) 
     digest = hashlib.sha256(data).hexdigest()
     of = (execution, job, digest[:32])
     if to and to.has(key := to.key(*of), len(data)):
-        return {MARK: {"codec": codec.name, "key": key, "bytes": len(data), "sha256": digest}}
+        return _mark(codec, key, len(data), digest)
     raw = Codec(codec.name, codec.fits, lambda data, file: file.write(data), codec.load)
     return _written(raw, data, to, of)
+
+
+def _mark(codec: Codec, key: str, size: int, digest: str) -> dict[str, Any]:
+    about: dict[str, Any] = {"codec": codec.name, "key": key, "bytes": size, "sha256": digest}
+    if codec.name == pickles.CLOUDPICKLE:
+        about["signature"] = pickles.sign(key, digest)
+    return {MARK: about}
 
 
 def keep_json(
@@ -112,8 +127,37 @@ def named(value: Any) -> Mapping[str, Any] | None:
     """What a mapping says of the value elsewhere that it stands for; None of any other value."""
     if isinstance(value, Mapping) and MARK in value and set(value) <= {MARK, "metrics"}:
         about = value[MARK]
-        return about if isinstance(about, Mapping) and set(about) == _NAMED else None
+        return about if isinstance(about, Mapping) and set(about) in (_NAMED, _SIGNED) else None
     return None
+
+
+def named_json(value: Any) -> Mapping[str, Any] | None:
+    """As `named`, for JSON in a file alone."""
+    about = named(value)
+    return about if about is not None and about["codec"] == _JSON.name else None
+
+
+def content(about: Mapping[str, Any], where: Where) -> Any:
+    """The JSON in a file, which may name further ones; not to be changed, as the next one gets it too.
+    Raises ValueFailed, NotFound."""
+    return _content(json.dumps(about), where)
+
+
+@lru_cache(maxsize=1)  # the jobs of a fan-out look into the same one
+def _content(about: str, where: Where) -> Any:
+    return _read(json.loads(about), where)
+
+
+def with_json(value: Any, where: Where) -> Any:
+    """The value with the JSON in the files that it names, but for those that cannot be read here."""
+    if isinstance(value, dict):
+        if (about := named_json(value)) is None:
+            return {key: with_json(one, where) for key, one in value.items()}
+        try:
+            return with_json(content(about, where), where)
+        except PenstockError:
+            return value
+    return [with_json(one, where) for one in value] if isinstance(value, list) else value
 
 
 def loaded(value: Any, where: Where) -> Any:
@@ -121,7 +165,8 @@ def loaded(value: Any, where: Where) -> Any:
     if isinstance(value, dict):
         about = named(value)
         if about is not None:
-            return _read(about, where)
+            found = _read(about, where)
+            return loaded(found, where) if about["codec"] == _JSON.name else found
         return {key: loaded(one, where) for key, one in value.items()}
     if isinstance(value, list):
         return [loaded(one, where) for one in value]
@@ -190,8 +235,7 @@ def _written(
         raise
     except Exception as error:
         raise ValueFailed(f"the value {key} could not be written to {to.where}: {error}") from error
-    about = {"codec": codec.name, "key": key, "bytes": hashing.size}
-    return {MARK: {**about, "sha256": hashing.digest.hexdigest()}}
+    return _mark(codec, key, hashing.size, hashing.digest.hexdigest())
 
 
 def _read(about: Mapping[str, Any], where: Where) -> Any:
@@ -212,14 +256,15 @@ def _read(about: Mapping[str, Any], where: Where) -> Any:
                     f"the value {key} has {size} bytes, and was written with {about['bytes']}"
                 )
             file.seek(0)
-            found = codec.load(file)
+            if name == pickles.CLOUDPICKLE:
+                return pickles.load(file, key, str(about["sha256"]), str(about.get("signature")))
+            return codec.load(file)
     except PenstockError:
         raise
     except Exception as error:
         raise ValueFailed(
             f"the value {key} could not be read from {at.where} by the codec {name}: {error}"
         ) from error
-    return loaded(found, where) if codec is _JSON else found
 
 
 def _is(package: str, *names: str) -> Callable[[Any], bool]:
@@ -267,6 +312,8 @@ _codecs = {
         ),
         Codec("numpy", _is("numpy", "ndarray", "memmap"), _dump_array, _load_array),
         Codec("pandas", _is("pandas", "DataFrame"), _dump_frame, _load_frame),
+        # the last resort (`codec_of`), and read by `_read` with its signature
+        Codec(pickles.CLOUDPICKLE, lambda value: False, pickles.dump, lambda file: None),
     )
 }
 _OURS = frozenset(_codecs)

@@ -236,7 +236,7 @@ class Service:
         job = self.workflow(id_).jobs.get(fan_out)
         if job is None or job.kind != "fan-out":
             raise NotFound(f"execution {id_} has no fan-out {fan_out}")
-        over = read_over(self.store, id_, job)
+        over = read_over(self.store, id_, job, self.artifacts)
         return Expansion(job, over).child_ids(start, stop)
 
     def logs(self, id_: str, job: str | None = None) -> list[tuple[str, str]]:

@@ -89,8 +89,8 @@ def options(
 
 
 def dump_settings(settings: Settings) -> str:
-    """The settings as JSON text, but for the URL, which may hold a password."""
-    return settings.model_dump_json(exclude={"redis_url"})
+    """The settings as JSON text, but for what is secret: the key, and the URL, which may hold a password."""
+    return settings.model_dump_json(exclude={"redis_url", "pickle_key"})
 
 
 def load_settings(text: str) -> Settings:

@@ -29,7 +29,7 @@ class Keeper(Protocol):
         """Of a type that JSON does not hold. Raises TypeError where no codec does either."""
 
     def text(self, text: bytes, metrics: dict[str, float]) -> Any:
-        """JSON that is too large."""
+        """JSON that is large; None where it travels inline all the same."""
 
 
 def encode_result(value: Any, limit_bytes: int, keeper: Keeper) -> bytes:
@@ -47,7 +47,8 @@ def encode_result(value: Any, limit_bytes: int, keeper: Keeper) -> bytes:
     except UnicodeEncodeError:  # a lone surrogate: \uXXXX can carry it
         encoded = json.dumps(json.loads(text)).encode()
     if len(encoded) > limit_bytes:
-        encoded = json.dumps(keeper.text(encoded, metrics_of(value))).encode()
+        kept = keeper.text(encoded, metrics_of(value))
+        encoded = encoded if kept is None else json.dumps(kept).encode()
     return encoded
 
 

@@ -29,6 +29,7 @@ from .shared import SharedPage
 
 if TYPE_CHECKING:
     from ..common.artifacts import Artifacts
+    from ..common.settings import Settings
 
 #: gives commands their configuration as text, so that what stands for a value is all that it can give
 _SHELL = "penstock.worker.shell:run"
@@ -39,11 +40,25 @@ BELL_NS = 2_000_000
 
 
 @cache
-def _artifacts() -> Artifacts | None:
-    from ..common.artifacts import artifacts  # slow to import, and most slots do without
-    from ..common.settings import Settings
+def _settings() -> Settings:
+    from ..common.settings import Settings  # slow to import, and most slots do without
 
-    return artifacts(Settings.load())
+    return Settings.load()
+
+
+@cache
+def _artifacts() -> Artifacts | None:
+    from ..common.artifacts import artifacts
+
+    return artifacts(_settings())
+
+
+def _with_values(order: frames.Order, config: dict[str, Any]) -> dict[str, Any]:
+    from .references import filled
+
+    config = filled(config, _artifacts)
+    loaded: dict[str, Any] = config if order.run == _SHELL else values.loaded(config, _artifacts)
+    return loaded
 
 
 class _Keeper:
@@ -56,7 +71,10 @@ class _Keeper:
         return values.keep(value, _artifacts(), *self._of)
 
     def text(self, text: bytes, metrics: dict[str, float]) -> Any:
-        return values.keep_json(text, metrics, _artifacts(), *self._of)
+        to = _artifacts()
+        if len(text) <= _settings().result_limit_bytes and not (to and to.shared):
+            return None
+        return values.keep_json(text, metrics, to, *self._of)
 
 
 class Slot:
@@ -155,8 +173,8 @@ class Slot:
             function = self._functions.find(order.run)
             self._called_ns = time.monotonic_ns()  # importing counts once, not for each run
             config, _ = _decode(order.config.decode())
-            if values.MARK_BYTES in order.config and order.run != _SHELL:
-                config = values.loaded(config, _artifacts)
+            if values.MARK_BYTES in order.config:
+                config = _with_values(order, config)
             value = call(function, **config)
         except BaseException as error:
             return False, b"", describe_error(error), {}

@@ -56,8 +56,7 @@ class Expansion:
         self._items = over if over is not None else _literal_items(job.over)
         if (about := named(self._items)) is not None:
             raise InputError(
-                f"'over' of the fan-out '{job.id}' gave a value that is a file of {about['bytes']:,} bytes; give "
-                "a list that fits into Redis (PENSTOCK_RESULT_LIMIT_BYTES), such as one of names or numbers"
+                f"'over' of the fan-out '{job.id}' gave a value that is a file ({about['codec']}); it needs a list"
             )
         if self._items is not None and not isinstance(self._items, list):
             kind = type(self._items).__name__

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ...common.errors import masked
+from ...common.values import with_json
 from . import session
 from .app import App, Command, pass_app
 from .output import clean, emit, say, show, write
@@ -134,7 +135,8 @@ def ls(app: App, limit: int) -> None:
 def result(app: App, id: str, job: str | None) -> None:
     """Print the result of an execution, or of one of its jobs."""
     with session.open_session(app) as opened:
-        value = opened.service.result(opened.service.resolve(id), job)
+        found = opened.service.result(opened.service.resolve(id), job)
+        value = with_json(found, opened.service.artifacts)
     if app.json:
         emit(value)
     elif isinstance(value, str):

@@ -94,9 +94,13 @@ def ending_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def conclude(app: App, state: Mapping[str, Any]) -> int:
+def conclude(app: App, service: Service, state: Mapping[str, Any]) -> int:
     """Prints how an execution ended and its result; returns the exit code."""
     status = str(state.get("status"))
+    if "result" in state:
+        from ...common.values import with_json
+
+        state = {**state, "result": with_json(state["result"], service.artifacts)}
     with quiet_pipe():
         if app.json:
             emit(state)

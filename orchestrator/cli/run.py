@@ -75,7 +75,7 @@ def run(
             execution = opened.service.submit(ready.workflow, code=ready.code, bundle=ready.bundle)
             state = follow.follow_or_cancel(opened.service, execution)
             check()
-            return follow.conclude(app, state)
+            return follow.conclude(app, opened.service, state)
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def wait(app: App, id: str, timeout_s: float | None) -> int:
                 say(f"stopped waiting; {execution} goes on where a worker runs")
                 return CANCELED
             check()
-            return follow.conclude(app, state)
+            return follow.conclude(app, opened.service, state)
 
 
 COMMANDS = (run, submit, wait)

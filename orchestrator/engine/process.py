@@ -45,7 +45,8 @@ class Orchestrator:
         files = artifacts(settings)
         forget = files.forget if files else lambda execution: None
         self.leader = Leader(store, self.name, settings.lock_ttl_s, forget=forget)
-        engine = Engine(store, settings.fanout_window, self.name)
+        inline = int(settings.inline_limit_bytes)
+        engine = Engine(store, settings.fanout_window, self.name, lambda: files, inline)
         self._agenda, self._upkeep = Agenda(store, engine, settings.domains), Upkeep(store)
         self.roles: list[Role] = [self._agenda, self._upkeep, self.leader]
         self._due: dict[Role, float] = dict.fromkeys(self.roles, 0.0)

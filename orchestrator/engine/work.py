@@ -22,12 +22,13 @@ import redis
 from ...common.aggregation import aggregate, collect_outputs
 from ...common.errors import AggregationError, InputError
 from ...common.jobs import Token, rq_data
-from ...common.outcomes import FINISHED, ChildOutcome
+from ...common.outcomes import FINISHED, ChildOutcome, metrics_of
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
 from ...common.spec.placeholders import references, resolve
 from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
 from ...common.state.store import Store
+from ...common.values import Where, content, keep_json, named_json
 from . import compiler, folding, sessions
 from .verdicts import NotNow, goes_on
 
@@ -58,9 +59,18 @@ class FanOut:
 
 class Engine:
     """Carries out agenda items against one store. `window` is the most jobs of a fan-out
-    that exist and have not ended; `name` is who takes a fan-in, for the events."""
+    that exist and have not ended; `name` is who takes a fan-in, for the events. `files` has what is too
+    large for Redis: results of more than `inline_limit` bytes."""
 
-    def __init__(self, store: Store, window: int, name: str):
+    def __init__(
+        self,
+        store: Store,
+        window: int,
+        name: str,
+        files: Where = lambda: None,
+        inline_limit: int = 0,
+    ):
+        self._files, self._inline_limit = files, inline_limit
         self._store = store
         self._window = window
         self._chunk = min(CHUNK, window)  # jobs of a fan-out that are made at a time
@@ -120,7 +130,7 @@ class Engine:
 
     def _fan_out(self, execution: str, job: Job) -> FanOut:
         if job.over is not None:
-            return FanOut(job, read_over(self._store, execution, job))
+            return FanOut(job, read_over(self._store, execution, job, self._files))
         place = (execution, job.id)
         if place not in self._fan_outs:
             keep(self._fan_outs, place, FanOut(job))
@@ -226,7 +236,7 @@ class Engine:
             )
             if expansion is not None and "chosen" in result:
                 result["chosen"] = [expansion.named(index) for index in result["chosen"]]
-            text = json.dumps(result)
+            text = self._kept(json.dumps(result), result, execution, job.id)
             go_on()
         except redis.exceptions.RedisError:
             raise
@@ -239,6 +249,13 @@ class Engine:
             return False
         self._settle(token, "finished", text)
         return True
+
+    def _kept(self, text: str, result: Any, execution: str, job: str) -> str:
+        """The result as Redis keeps it: what stands for it where it is a file."""
+        files = self._files() if len(text) > self._inline_limit else None
+        if files is None or not files.shared:
+            return text
+        return json.dumps(keep_json(text.encode(), metrics_of(result), files, execution, job))
 
     def _settle(self, token: Token, outcome: str, result: str = "", error: str = "") -> None:
         if self._store.settle_control(token, outcome, result, error) == "STALE":
@@ -308,12 +325,19 @@ def static_chunks(execution: str, workflow: Workflow) -> Iterator[Chunk]:
         yield Chunk(STATIC, number, start + CHUNK >= count, list(islice(jobs, CHUNK)))
 
 
-def read_over(store: Store, execution: str, job: Job) -> Any:
-    """The list that a fan-out runs over, out of the results that it names; None without one."""
+def read_over(store: Store, execution: str, job: Job, files: Where) -> Any:
+    """The list that a fan-out runs over, out of the results that it names; None without one.
+
+    Raises InputError, and ValueFailed or NotFound where a result is a file that cannot be read here.
+    """
     if job.over is None:
         return None
-    found = store.results(execution, references(job.over))
-    return resolve(job.over, {name: json.loads(text) for name, text in found.items()})
+    results = {}
+    for name, text in store.results(execution, references(job.over)).items():
+        value = json.loads(text)
+        about = named_json(value)
+        results[name] = value if about is None else content(about, files)
+    return resolve(job.over, results)
 
 
 def fan_out_output(job: Job, expansion: Expansion) -> dict[str, Any]:

@@ -144,7 +144,8 @@ class Travelling:
         except TypeError:
             raise InputError(
                 f"{place}: a {type(value).__name__} cannot travel to a worker; give texts, numbers, lists, dicts, "
-                "bytes, NumPy arrays or data frames, or say how it is written with register_codec"
+                "bytes, NumPy arrays or data frames, say how it is written with register_codec, or switch pickles on "
+                "(PENSTOCK_PICKLE_KEY)"
             ) from None
         except ValueFailed as error:
             raise InputError(f"{place}: {error}") from None

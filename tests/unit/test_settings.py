@@ -9,6 +9,7 @@ import pytest
 
 from penstock.common.errors import InputError
 from penstock.common.settings import Settings
+from penstock.worker.options import dump_settings
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +126,17 @@ def test_a_setting_that_there_is_not() -> None:
 def test_sizes_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_RESULT_LIMIT_BYTES", "2MiB")
     assert Settings().result_limit_bytes == 2 * 1024 * 1024
+
+
+def test_the_key_of_pickles_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:  # W5
+    monkeypatch.setenv("PENSTOCK_PICKLE_KEY", "short secret")
+    with pytest.raises(InputError, match=r"PENSTOCK_PICKLE_KEY: .*16") as caught:
+        Settings.load()
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("PENSTOCK_PICKLE_KEY", "a much longer secret")
+    found = Settings.load()
+    assert found.override(max_crashes=5).pickle_key == found.pickle_key is not None
+    assert "secret" not in repr(found) + dump_settings(found)
 
 
 def test_domains_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:  # Q8

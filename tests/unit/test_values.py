@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +16,7 @@ import numpy as np
 import pandas
 import pytest
 
-from penstock.common import values
+from penstock.common import pickles, values
 from penstock.common.artifacts import Artifacts, artifacts
 from penstock.common.errors import InputError, NotFound
 from penstock.common.outcomes import canonical_json
@@ -151,6 +155,83 @@ def test_a_key_leads_nowhere_else(store, key):
         values.loaded(marker(key), lambda: store)
 
 
+@pytest.fixture
+def pickling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets PENSTOCK_PICKLE_KEY, as if this were another process."""
+
+    def with_key(key: str) -> None:
+        monkeypatch.setenv("PENSTOCK_PICKLE_KEY", key)
+        pickles._key.cache_clear()
+
+    with_key("the key of a cluster")
+    yield with_key
+    pickles._key.cache_clear()
+
+
+def test_any_type_travels_where_pickles_are_switched_on(store, pickling):
+    assert there_and_back({1, 2}, store) == {1, 2}
+    assert there_and_back(lambda x: x + 1, store)(1) == 2
+    array = np.arange(3)  # what has a codec needs none
+    assert values.keep(array, store, EXECUTION, "job")[values.MARK]["codec"] == "numpy"
+    with pytest.raises(values.ValueFailed, match=r"lock could not be written .* cloudpickle"):
+        values.keep(threading.Lock(), store, EXECUTION, "job")
+
+
+def test_a_pickle_is_not_read_without_the_key_that_signed_it(store, pickling):
+    made = values.keep({1, 2}, store, EXECUTION, "job")
+    for key, why in (("", "set PENSTOCK_PICKLE_KEY"), ("another one, as long", "not signed with")):
+        pickling(key)
+        with pytest.raises(pickles.NotTrusted, match=why):
+            values.loaded(made, lambda: store)
+
+
+class Trap:
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("it was unpickled",)
+
+
+@pytest.mark.parametrize("what", ["content", "digest", "place", "unsigned"])
+def test_a_pickle_that_was_put_in_its_place_is_not_run(store, pickling, tmp_path, what):
+    """By somebody who may write to the store and to Redis."""
+    made, other = (values.keep({one}, store, EXECUTION, "job") for one in (1, 2))
+    about = made[values.MARK]
+    (path,) = tmp_path.rglob(about["key"].rpartition("/")[2])
+    trap = pickle.dumps(Trap())
+    if what == "place":  # one that is signed, for another value
+        about["key"] = other[values.MARK]["key"]
+        about["sha256"] = other[values.MARK]["sha256"]
+    elif what == "unsigned":
+        del about["signature"]
+    else:
+        path.write_bytes(trap)
+        about["bytes"] = len(trap)
+    if what == "digest":
+        about["sha256"] = hashlib.sha256(trap).hexdigest()
+    with pytest.raises(pickles.NotTrusted, match="it was not read"):
+        values.loaded(made, lambda: store)
+
+
+def test_json_in_files_is_shown_where_it_can_be_read(store):
+    inner = values.keep(np.arange(2), store, EXECUTION, "job")
+    made = values.keep_json(json.dumps([1, inner]).encode(), {}, store, EXECUTION, "job")
+    gone = marker(f"{EXECUTION}/gone") | {"metrics": {"x": 1.0}}
+    gone[values.MARK]["codec"] = "json"
+    shown = values.with_json({"a": [made], "b": gone}, lambda: store)
+    assert shown == {"a": [[1, inner]], "b": gone}
+
+
+def test_what_others_see_for_sure(tmp_path):
+    def shared(**given: Any) -> bool:
+        found = artifacts(Settings.load(home=tmp_path, **given))
+        assert found is not None
+        return found.shared
+
+    assert shared()
+    assert shared(redis_url="unix:///x")
+    assert not shared(redis_url="redis://localhost:1/0")
+    assert shared(redis_url="redis://localhost:1/0", artifacts="/shared")
+
+
 def test_where_they_are(tmp_path):
     def where(**given: Any) -> str | None:
         found = artifacts(Settings.load(home=tmp_path, **given))
@@ -259,7 +340,7 @@ def test_a_fan_out_over_a_file_says_what_to_do():
         {"id": "f", "type": "fan-out", "over": "${jobs.a.result}", "template": template}
     )
     with pytest.raises(
-        InputError, match="gave a value that is a file of 1 bytes; give a list that fits"
+        InputError, match="gave a value that is a file \\(bytes\\); it needs a list"
     ):
         Expansion(job, marker(f"{EXECUTION}/x"))  # type: ignore[arg-type]
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.common import context
+from penstock.common import context, values
+from penstock.common.artifacts import Artifacts
 from penstock.common.errors import CodeMissing, InputError
 from penstock.worker import frames
 from penstock.worker.devices import Devices
@@ -26,7 +27,7 @@ from penstock.worker.isolation import children, descendants, is_alive, kill_all
 from penstock.worker.loop import READ, Loop
 from penstock.worker.options import Options, options
 from penstock.worker.output import FILE_LIMIT, JobLog, OutputFile
-from penstock.worker.references import References
+from penstock.worker.references import References, filled
 from penstock.worker.shared import SharedPage
 from penstock.worker.shell import CommandFailed, run
 
@@ -211,6 +212,28 @@ def test_references_are_filled_and_forgotten() -> None:  # W4
         references.fill("x", ("b",), b'{"k": "${jobs.b.result}"}')
     references.trim()
     assert references.missing("x", ("a",)) == ["a"]
+
+
+def test_a_file_is_looked_into_by_the_jobs_own_process(tmp_path: Path) -> None:  # W4 W5
+    store = Artifacts(str(tmp_path))
+    text = json.dumps({"chunks": [{"a": 1}, "$x"], "metrics": {"m": 2}}).encode()
+    made = values.keep_json(text, {"m": 2.0}, store, "abcdefghijklmn1", "split")
+    references = References()
+    references.add("x", {"split": json.dumps(made).encode(), "b": b"[7]"})
+
+    def filled_in(config: str) -> Any:
+        sent = json.loads(references.fill("x", ("split", "b"), config.encode()))
+        return sent, filled(sent, lambda: store)
+
+    sent, found = filled_in('{"k": "${jobs.split.result.chunks[0]}", "l": "a ${jobs.b.result[0]}"}')
+    assert "chunks" in json.dumps(sent)
+    assert found == {"k": {"a": 1}, "l": "a 7"}
+    _, found = filled_in('{"${jobs.split.result.metrics.m}": "${jobs.split.result.chunks[1]}"}')
+    assert found == {"2": "$x"}
+    with pytest.raises(InputError, match="is a list of 2"):
+        filled_in('{"k": "${jobs.split.result.chunks[2]}"}')
+    sent, found = filled_in('{"k": "${jobs.split.result}", "l": "${jobs.b.result[0]}"}')
+    assert sent == found == {"k": made, "l": 7}
 
 
 # -- devices and options

@@ -79,3 +79,12 @@ def twice(mark):
 
 def pair(i):
     return np.array([9.0]) if i == 0 else np.array([1.0, 2.0])
+
+
+def listed(count):
+    return {"rows": [{"n": n, "text": f"row {n}"} for n in range(count)]}
+
+
+@task(retry={"max": 0})
+def applied(function, items):
+    return [function(one) for one in items]
