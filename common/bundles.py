@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import shutil
-import sys
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .code import BUNDLE, SKIPPED, CodeRoot, of_bundles
+from .code import BUNDLE, PYTHON, SKIPPED, CodeRoot, of_bundles
 from .errors import CodeMissing, InputError
 from .filelock import FileLock
 from .state import keys
@@ -79,8 +78,7 @@ def pack(folder: Path, limit_bytes: int) -> Bundle:
     top = Path(folder).resolve()
     if not top.is_dir():
         raise InputError(f"{folder} is no folder that could be packed as a bundle")
-    python = "{}.{}".format(*sys.version_info[:2])
-    digest = hashlib.sha256(python.encode())
+    digest = hashlib.sha256(PYTHON.encode())
     packed, sizes = io.BytesIO(), {}
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name in sorted(_files(top)):
@@ -104,7 +102,7 @@ def pack(folder: Path, limit_bytes: int) -> Bundle:
             sizes[name] = entry.compress_size
             if packed.tell() > limit_bytes:
                 raise _too_large(top, sizes, limit_bytes)
-    return Bundle(top, digest.hexdigest()[:32], python, packed.getvalue(), tuple(sizes))
+    return Bundle(top, digest.hexdigest()[:32], PYTHON, packed.getvalue(), tuple(sizes))
 
 
 def store(client: Any, bundle: Bundle, ttl_s: int) -> None:
@@ -201,10 +199,9 @@ def _fetch(digest: str, client: Any, folder: Path) -> None:
             path = Path(archive.extract(entry, draft))
             path.chmod(entry.external_attr >> 16)
     draft.mkdir(exist_ok=True)
-    here = "{}.{}".format(*sys.version_info[:2])
-    if python.decode() != here:
+    if python.decode() != PYTHON:
         print(
-            f"penstock: the bundle was packed with Python {python.decode()}, this node has {here}"
+            f"penstock: the bundle was packed with Python {python.decode()}, this node has {PYTHON}"
         )
     draft.replace(folder)
 

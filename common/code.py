@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ MAX_FOLDERS = 20_000
 #: A file that was written to so long ago has another time when it is written to again.
 SETTLED_NS = 2_000_000_000
 
+#: the Python that runs this, as `3.11`
+PYTHON = "{}.{}".format(*sys.version_info[:2])
 #: how a code root begins that is a bundle
 BUNDLE = "bundle:"
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})

@@ -92,6 +92,8 @@ class NodeInfo:
     resources: dict[str, float]
     timeout_s: float = 3.0
     version: str = ""
+    #: of Python, as `3.11`
+    python: str = ""
 
 
 @dataclass(slots=True)

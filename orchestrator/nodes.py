@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import WaitTimeout
 from ..common.state import keys
 from .rows import Living, node_row
+
+if TYPE_CHECKING:
+    from ..common.bundles import Bundle
+
+log = logging.getLogger("penstock.client")
+
+#: nodes that a warning names
+NAMED = 5
 
 
 def rows(client: Any) -> list[dict[str, Any]]:
@@ -42,6 +51,24 @@ def living(client: Any, timeout_s: float, *, hosted: bool, embedded: bool) -> Li
         hosted=hosted,
         embedded=embedded,
     )
+
+
+def tell_of_pythons(client: Any, bundle: Bundle) -> None:
+    """Warns of nodes whose Python is not of the version that packed a bundle."""
+    others = [
+        f"{node['id']} has {node['python']}"
+        for node in rows(client)
+        if node["state"] != "silent" and node["python"] not in ("", bundle.python)
+    ]
+    if others:
+        more = f" and {len(others) - NAMED} more" if others[NAMED:] else ""
+        log.warning(
+            "the bundle of %s was packed with Python %s, and node %s%s: jobs that depend on the version can fail there",
+            bundle.folder,
+            bundle.python,
+            ", ".join(others[:NAMED]),
+            more,
+        )
 
 
 def await_one(client: Any, timeout_s: float) -> None:

@@ -199,6 +199,7 @@ def node_row(id_: str, silent_ms: int, fields: dict[str, str]) -> dict[str, Any]
         "last_beat_s": round(silent_ms / 1000, 3),
         "pid": int(fields.get("pid", 0)),
         "version": fields.get("version", ""),
+        "python": fields.get("python", ""),
     }
 
 

@@ -123,6 +123,7 @@ class Service:
         from ..common.bundles import store  # slow to import, and most programs do without
 
         store(self._redis, bundle, max(1, int(self.settings.state_ttl_s)))
+        nodes.tell_of_pythons(self._redis, bundle)
 
     def execution(self, id_: str) -> dict[str, Any]:
         """All about one execution. Raises NotFound."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from ..common.code import PYTHON
 from ..common.errors import InputError, PenstockError, RedisUnavailable
 from ..common.jobs import Beaten, NodeInfo
 from ..common.state import keys
@@ -159,6 +160,7 @@ class Daemon(RqWorker):
             resources=self._options.totals,
             timeout_s=self._settings.node_timeout_s,
             version=metadata.version("penstock"),
+            python=PYTHON,
         )
         if self._store.register(info) == "TAKEN":
             raise InputError(name_taken(self.name, "another host"))

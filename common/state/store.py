@@ -153,6 +153,8 @@ class Store:
             node.concurrency,
             "version",
             node.version,
+            "python",
+            node.python,
         )
 
     def drain(self, node: str) -> str:

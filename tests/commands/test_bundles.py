@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock.common.code import PYTHON
+from penstock.common.jobs import NodeInfo
 from support.processes import as_yaml
 
 TEXT = {"model.py": "from pathlib import Path\nimport helper\n\ndef answer():\n"
@@ -72,6 +74,18 @@ def test_what_a_node_lacks_is_told_at_once_and_before_the_job_runs(
     found = machines.wait(execution)["jobs"]["a"]["error"]
     assert found["type"] == "CodeMissing"
     assert found["message"].endswith("not installed on this node: of_mars, of_venus")
+
+
+def test_nodes_of_another_python_are_named_at_submit(machines, node, project):
+    assert machines.service.nodes()[0]["python"] == PYTHON
+    other = NodeInfo("old", "old1", "elsewhere", 1, ("old",), 1, {"cpus": 1.0}, python="3.9")
+    machines.service.store.register(other)
+    file = as_yaml(project / "w.json", {"jobs": [{"id": "a", "run": "model:answer"}]})
+    done = machines.run("submit", str(file), "--bundle", str(project))
+    machines.service.store.leave("old", "old1", "test")
+    assert done.returncode == 0
+    assert f"packed with Python {PYTHON}, and node old has 3.9:" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_bundle_that_does_not_hold_the_file_is_refused(machines, project, tmp_path):

@@ -81,6 +81,9 @@ class FakeService:
     def result(self, id_: str, job: str | None = None) -> Any:
         return self.results
 
+    def artifacts(self) -> None:
+        """There is no place for values that are files."""
+
     def logs(self, id_: str, job: str | None = None) -> list[tuple[str, str]]:
         return self.printed
 
