@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ctx:
-    """The attempt that this process runs."""
+    """The attempt that this process runs; `cpus` are the whole ones that it may use."""
 
     job_id: str
     execution_id: str
     job: str
     attempt: int
     node: str
+    cpus: int = 1
 
 
 class _Inside:

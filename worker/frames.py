@@ -23,7 +23,7 @@ class Load(msgspec.Struct, array_like=True, tag="load"):
 
 
 class Order(msgspec.Struct, array_like=True):
-    """One attempt to run. `seq` counts up over a slot's life."""
+    """One attempt to run. `seq` counts up over a slot's life; `cpus` are whole ones, at least 1."""
 
     seq: int
     job: str
@@ -32,6 +32,7 @@ class Order(msgspec.Struct, array_like=True):
     attempt: int
     run: str
     config: bytes
+    cpus: int = 1
 
 
 class Run(msgspec.Struct, array_like=True, tag="run"):

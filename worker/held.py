@@ -59,6 +59,7 @@ class Held:
             attempt=claimed.token.attempt,
             run=claimed.work.run,
             config=self.config,
+            cpus=max(1, int(claimed.work.needs.get("cpus", 1))),
         )
 
     @property

@@ -26,6 +26,7 @@ from .functions import Functions, call
 from .parentage import become_subreaper, tie_to_parent
 from .results import describe_error, encode_result, error_record, metrics_of
 from .shared import SharedPage
+from .threads import Threads
 
 if TYPE_CHECKING:
     from ..common.artifacts import Artifacts
@@ -90,6 +91,7 @@ class Slot:
         self._unpacker = frames.Unpacker(frames.to_slot)
         self._orders: deque[frames.Order] = deque()
         self._functions = Functions()
+        self._threads = Threads()
         self._sending = threading.Lock()
         self._unrung_ns = 0
         self._called_ns = 0
@@ -141,7 +143,8 @@ class Slot:
     def _run(self, order: frames.Order, start_ns: int, log_from: int) -> frames.Ended:
         started_ms = time.time_ns() // 1_000_000
         node, seq = self._node, order.seq
-        ctx = context.Ctx(order.job, order.execution, order.name, order.attempt, node)
+        self._threads.use(order.cpus)
+        ctx = context.Ctx(order.job, order.execution, order.name, order.attempt, node, order.cpus)
         context.enter(ctx, lambda waiting: self._tell_waiting(seq, waiting))
         ok, result, error, metrics = self._attempt(order)
         context.enter(None)

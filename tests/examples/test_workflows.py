@@ -29,7 +29,7 @@ def example(machines, monkeypatch):
 
     def run(name, module, *options, slots=2):
         machines.orchestrator()
-        machines.worker("n", concurrency=slots, OMP_NUM_THREADS="1")
+        machines.worker("n", concurrency=slots)
         done = machines.run("run", str(EXAMPLES / name / "workflow.yaml"), *options)
         assert done.returncode == 0, done.stderr
         assert shape(done.stdout) in shape((EXAMPLES / name / "README.md").read_text())

@@ -18,6 +18,14 @@ async def double(x):
 def who():
     return {"pid": os.getpid(), "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"), "cwd": os.getcwd()}
 
+def threads():
+    import numpy  # its pools
+    from penstock import context
+    from threadpoolctl import threadpool_info
+    return {"pid": os.getpid(), "cpus": context.current().cpus,
+            "variable": os.environ.get("OMP_NUM_THREADS"),
+            "pools": [pool["num_threads"] for pool in threadpool_info()]}
+
 def fail(text="no"):
     raise ValueError(text)
 

@@ -212,6 +212,23 @@ def test_gpu_jobs_have_a_fresh_process_and_their_own_devices(site: Site) -> None
         assert len({cpu["pid"], one["pid"], two["pid"]}) == 3
 
 
+def test_libraries_take_as_many_threads_as_the_job_has_cpus(site: Site) -> None:  # Q3
+    with site.worker("--concurrency", "1", "--cpus", "4"):
+        run = site.submit(
+            job("usual", "m:threads", dependents="four"),
+            job("four", "m:threads", needs="cpus=4", upstreams=("usual",), dependents="again"),
+            job("again", "m:threads", upstreams=("four",)),
+        )
+        found = [run.result(name) for name in ("usual", "four", "again")]
+        assert [one["cpus"] for one in found] == [1, 4, 1]
+        assert [one["variable"] for one in found] == ["1", "4", "1"]
+        assert [set(one["pools"]) for one in found] == [{1}, {4}, {1}]
+        assert len({one["pid"] for one in found}) == 1
+    with site.worker("--concurrency", "1", OMP_NUM_THREADS="2"):
+        run = site.submit(job("set", "m:threads", needs="cpus=1"))
+        assert (run.result("set")["variable"], set(run.result("set")["pools"])) == ("2", {2})
+
+
 def test_results_of_other_jobs_are_filled_in(site: Site) -> None:  # W4
     with site.worker("--concurrency", "1"):
         config = {"a": "${jobs.up.result.sum}", "b": 1}
