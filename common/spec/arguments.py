@@ -19,6 +19,12 @@ class Signature:
     required: tuple[str, ...]
     open: bool
 
+    def behind_the_first(self) -> Signature:
+        """What it can be given by name when its first argument is given by place."""
+        first = self.names[:1]
+        required = tuple(name for name in self.required if name not in first)
+        return Signature(self.names[1:], required, self.open)
+
 
 def signature_of(function: Callable[..., Any]) -> Signature | None:
     """The signature with which it is called; None where that is not known.

@@ -99,6 +99,12 @@ def _unfit(workflow: Workflow, known: Known) -> Iterator[Problem]:
         signature = known.get(work.run) if work.run else None
         if work.run and signature and not work.command:
             yield from argument_problems(path, work.run, work.config, signature)
+    for name, job in workflow.jobs.items():
+        custom = job.aggregation.custom_aggregator if job.aggregation else None
+        signature = known.get(custom) if custom else None
+        if custom and signature:
+            rest = signature.behind_the_first()
+            yield from argument_problems(("jobs", name), custom, job.config, rest)
 
 
 def _named_functions(workflow: Workflow) -> Iterator[tuple[Path, str]]:

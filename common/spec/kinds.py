@@ -86,6 +86,9 @@ def _fan_in(job: Job, path: Path) -> Iterator[Problem]:
         yield (*path, "aggregation"), "is required; give it a strategy"
         return
     yield from _aggregation(job.aggregation, (*path, "aggregation"))
+    if job.config and job.aggregation.strategy != "custom":
+        message = f"is not used by {job.aggregation.strategy}; only a custom_aggregator gets it"
+        yield (*path, "config"), message
 
 
 def _aggregation(aggregation: Aggregation, path: Path) -> Iterator[Problem]:

@@ -71,7 +71,8 @@ def _fields(execution: str, workflow: Workflow, job: Job) -> Fields:
     if job.kind == "run":
         fields = {**call_fields(job.run, job.config, job.command), **setting_fields(job)}
     elif job.aggregation and job.aggregation.strategy == "custom":
-        fields = {**call_fields(CUSTOM_FAN_IN, {}, None), **setting_fields(job), "kind": "fan-in"}
+        call = call_fields(CUSTOM_FAN_IN, {"config": job.config}, None)  # the outputs come later
+        fields = {**call, **setting_fields(job), "kind": "fan-in"}
     else:
         fields = {"kind": job.kind, "run": f"penstock:{job.kind}"}
         fields["data"] = rq_data(f"penstock:{job.kind}", "{}")

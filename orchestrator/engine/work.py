@@ -25,7 +25,7 @@ from ...common.jobs import Token, rq_data
 from ...common.outcomes import FINISHED, ChildOutcome, metrics_of
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
-from ...common.spec.placeholders import references, resolve
+from ...common.spec.placeholders import escape, references, resolve, unescape
 from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
 from ...common.state.store import Store
 from ...common.values import Where, content, keep_json, named_json
@@ -272,12 +272,16 @@ class Engine:
         outputs = collect_outputs(
             children, on_failed=how.on_failed, min_success=how.min_success, total=total
         )
-        config = {
+        given = {
             "function": how.custom_aggregator,
             "outputs": outputs,
             "strategy": "custom",
             "source_job_id": job.fan_out_job_id,
         }
+        if references(job.config):  # to be filled in by a node, which leaves the outputs alone
+            config = {**escape(given), "config": job.config}
+        else:
+            config = {**given, "config": unescape(job.config)}
         data = rq_data(compiler.CUSTOM_FAN_IN, json.dumps(config))
         self._store.enqueue_control(execution, job.id, data)
 

@@ -32,6 +32,28 @@ def test_a_custom_aggregator_gets_the_outputs_in_order(machines):
     }
 
 
+def test_a_custom_aggregator_gets_its_config_and_outputs_are_never_filled_in(machines):  # F6 W4
+    machines.orchestrator()
+    machines.worker("n")
+    template = {"run": "flow:activation", "config": {"function": "${x}"}}
+    custom = {"strategy": "custom", "custom_aggregator": "flow:described"}
+    text = "${jobs.before.result.s}"
+    jobs = [
+        {"id": "before", "run": "flow:noop", "config": {"s": 0}},
+        {"id": "v", "type": "fan-out", "template": template,
+         "parameters": [{"name": "x", "values": ["$" + text, 2]}]},
+        {"id": "filled", "type": "fan-in", "fan_out_job_id": "v", "aggregation": custom,
+         "config": {"first": text, "label": "$" + text}},
+        {"id": "plain", "type": "fan-in", "fan_out_job_id": "v", "aggregation": custom,
+         "config": {"first": "$" + text, "more": [1]}},
+    ]  # fmt: skip
+    file = as_yaml(machines.code / "config.json", {"name": "c", "jobs": jobs})
+    found = machines.wait(machines.submit(file))["jobs"]
+    results = {name: found[name]["result"]["aggregated_result"] for name in ("filled", "plain")}
+    assert results["filled"] == {"outputs": [text, 2], "first": 0, "label": text}
+    assert results["plain"] == {"outputs": [text, 2], "first": text, "label": "", "more": [1]}
+
+
 def test_a_drained_node_finishes_its_job_and_ends(machines):
     machines.orchestrator()
     machines.worker("n", concurrency=1)

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -204,6 +205,26 @@ def test_unknown_functions_are_reported_with_all_other_faults(root: Path) -> Non
         "flow:3: jobs.f.template.run",
         "flow:9: jobs.g.aggregation.custom_aggregator",
         "flow:10: jobs.h.run",
+    ]
+
+
+def test_what_a_custom_aggregator_is_given_is_compared_with_what_it_takes(
+    root: Path,
+) -> None:  # W3 F6
+    (root / "merges.py").write_text(
+        "def one(outputs): pass\ndef more(outputs, scale, label=''): pass\ndef any_(*outputs, **rest): pass\n"
+    )
+    jobs: dict[str, Any] = {"f": {"type": "fan-out", "over": [1], "template": {"command": "true"}}}
+    for name, config in (("one", {"outputs": 1}), ("more", {"lable": ""}), ("any_", {"x": 1})):
+        how = {"strategy": "custom", "custom_aggregator": f"merges:{name}"}
+        jobs[name] = {"type": "fan-in", "fan_out_job_id": "f", "aggregation": how, "config": config}
+    with pytest.raises(SpecError) as raised:
+        parse_workflow({"jobs": jobs}, resolver=resolver(root))
+    found = [str(fault).removeprefix("<workflow>: ") for fault in raised.value.faults]
+    assert found == [
+        "jobs.one.config.outputs: one() has no argument 'outputs'; it takes none",
+        "jobs.more.config.lable: more() has no argument 'lable'; did you mean 'label'?",
+        "jobs.more.config: more() needs the argument 'scale'",
     ]
 
 

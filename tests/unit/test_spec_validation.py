@@ -207,6 +207,10 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
             "jobs.g.aggregation.custom_aggregator: is not used by majority-vote",
         ),
         (
+            {"f": FAN_OUT, "g": {**gather(strategy="count"), "config": {"x": 1}}},
+            "jobs.g.config: is not used by count; only a custom_aggregator gets it",
+        ),
+        (
             {"f": FAN_OUT, "g": gather(strategy="mode")},
             "jobs.g.aggregation.strategy: 'mode' is not one of collect-all",
         ),

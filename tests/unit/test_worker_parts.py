@@ -170,9 +170,9 @@ def test_functions_are_found_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_custom_fan_in_calls_its_function() -> None:  # F6
-    found = custom("builtins:sum", [1, 2, 3], "custom", "train")
+    found = custom("builtins:sum", [1, 2, 3], "custom", "train", {"start": 4})
     assert found == {
-        "aggregated_result": 6,
+        "aggregated_result": 10,
         "strategy": "custom",
         "input_count": 3,
         "source_job_id": "train",

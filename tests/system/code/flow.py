@@ -17,6 +17,10 @@ def total(outputs):
     return sum(outputs)
 
 
+def described(outputs, first, label="", **rest):
+    return {"outputs": outputs, "first": first, "label": label, **rest}
+
+
 def activation(function):
     return function
 
