@@ -99,7 +99,7 @@ class Unpacker:
         """Part of a frame is here, the rest has yet to come."""
         return bool(self._buffer)
 
-    def feed(self, data: bytes) -> list[Any]:
+    def feed(self, data: bytes | memoryview) -> list[Any]:
         """The messages that `data` completes, in order."""
         buffer = self._buffer
         buffer += data

@@ -37,6 +37,7 @@ GATE_S = 0.2
 #: The inbox is waited on for so long at a time, in seconds.
 INBOX_S = 40
 
+_READ = 256 * 1024
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -139,12 +140,15 @@ class Line:
     def _read(self) -> None:
         assert self._sock is not None
         try:
-            while True:  # until it would block: TLS may hold more than the selector sees
-                data = self._sock.recv(256 * 1024)
+            while True:
+                data = self._sock.recv(_READ)
                 if not data:
                     self._lost("the server closed the connection")
                     return
                 self._reader.feed(data)
+                # TLS may hold more than the selector sees: it is asked until it would block
+                if len(data) < _READ and not isinstance(self._sock, ssl.SSLSocket):
+                    break
         except _WOULD_BLOCK:
             pass
         except OSError as error:

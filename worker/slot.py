@@ -89,6 +89,7 @@ class Slot:
         self._pid = os.getpid()
         self._node = os.environ.get("PENSTOCK_NODE", "")
         self._unpacker = frames.Unpacker(frames.to_slot)
+        self._buffer = memoryview(bytearray(256 * 1024))
         self._orders: deque[frames.Order] = deque()
         self._functions = Functions()
         self._threads = Threads()
@@ -111,14 +112,15 @@ class Slot:
 
     def _read(self) -> bool:
         """Waits for the daemon's next word. False: it has gone."""
-        data = self._sock.recv(256 * 1024)
-        for message in self._unpacker.feed(data):
+        # recv() would map and unmap memory each time, which takes longer than a short job
+        count = self._sock.recv_into(self._buffer)
+        for message in self._unpacker.feed(self._buffer[:count]):
             if isinstance(message, frames.Load):
                 self._functions.load(message.root)
                 self._keep_cwd()
             else:
                 self._orders.extend(message.orders)
-        return bool(data)
+        return count > 0
 
     def _keep_cwd(self) -> None:
         """Each job begins in the folder that we are in now."""
