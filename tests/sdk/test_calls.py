@@ -20,7 +20,7 @@ from penstock.common.errors import (
 )
 from penstock.common.state import keys
 from penstock.common.state.chunks import STATIC
-from support.processes import until
+from support.processes import as_yaml, until
 
 
 @pytest.fixture(scope="module")
@@ -329,3 +329,16 @@ def test_threads_may_be_in_blocks_of_one_cluster(cluster, tasks):  # S2
     assert (found[1][0], found[2][0]) == (2, 4)
     assert found[1][1] != found[2][1]
     assert tasks.double(5) == 10
+
+
+def test_fan_outs_lie_in_each_other(cluster, sdk_machines):  # F4
+    """A template that runs a workflow, whose map is the inner one; on two slots."""
+    sdk_machines.orchestrator()
+    template = {"run": "sdk_tasks:sums", "config": {"count": "${n}"}}
+    jobs = [
+        {"id": "outer", "type": "fan-out", "template": template, "parameters": [{"name": "n", "range": [1, 5]}]},
+        {"id": "all", "type": "fan-in", "fan_out_job_id": "outer", "aggregation": {"strategy": "collect-all"}},
+    ]  # fmt: skip
+    file = as_yaml(sdk_machines.code / "nested.json", {"jobs": jobs})
+    found = cluster.submit(file).result(60)["aggregated_result"]
+    assert found == [{"total": n * (n - 1), "each": [4], "n": n} for n in range(1, 5)]
