@@ -91,7 +91,22 @@ def keep_by_content(value: Any, to: Artifacts | None, execution: str, job: str) 
     further attempt of a workflow, is the one that was made."""
     codec, buffer = _codec_for(value), io.BytesIO()
     _dump(codec, value, buffer)
-    data = buffer.getvalue()
+    return _by_content(codec, buffer.getvalue(), to, execution, job)
+
+
+def keep_json_by_content(
+    text: bytes, to: Artifacts | None, execution: str, job: str
+) -> dict[str, Any]:
+    """Writes JSON that is large, under a name that is the same whenever the text is; what stands for it.
+
+    Raises ValueFailed where it cannot be written.
+    """
+    return _by_content(_JSON, text, to, execution, job)
+
+
+def _by_content(
+    codec: Codec, data: bytes, to: Artifacts | None, execution: str, job: str
+) -> dict[str, Any]:
     digest = hashlib.sha256(data).hexdigest()
     of = (execution, job, digest[:32])
     if to and to.has(key := to.key(*of), len(data)):

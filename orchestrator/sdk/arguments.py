@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from ...common.errors import InputError
-from ...common.spec.placeholders import escape
+from ...common.jsontext import json_writer
+from ...common.spec.placeholders import escape, references, unescape
 from ...common.values import ValueFailed
 from .jobs import Job, JobArray
 
@@ -70,6 +71,26 @@ def item_arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(item, dict) and all(isinstance(key, str) for key in item):
         return (), item
     return (item if isinstance(item, tuple) else (item,)), {}
+
+
+def inline(
+    config: dict[str, Any], limit: int, keep: Callable[[bytes], dict[str, Any] | None]
+) -> dict[str, Any]:
+    """The arguments, of which those of more than `limit` bytes of JSON are files that `keep` writes, where it
+    can. One that holds other jobs' results stays, since these are filled in."""
+
+    def kept(value: Any) -> Any:
+        if not isinstance(value, str | list | dict) or references(value):
+            return value
+        text = _as_json(unescape(value)).encode()
+        return (keep(text) if len(text) > limit else None) or value
+
+    if len(_as_json(config)) <= limit:
+        return config
+    return {name: kept(value) for name, value in config.items()}
+
+
+_as_json = json_writer()
 
 
 class Travelling:

@@ -30,13 +30,13 @@ from ...common.jobs import job_id, new_execution_id, rq_data
 from ...common.spec import models
 from ...common.spec.functions import check_functions
 from ...common.state.chunks import CHUNK, STATIC, NewJob
-from ...common.values import keep_by_content, loads
+from ...common.values import keep_by_content, keep_json_by_content, loads
 from ..engine.compiler import Fields, call_fields, setting_fields
 from ..engine.sessions import LEFT_OPEN_S
 from ..insist import insist
 from ..service import Service
 from ..submitting import execution_fields
-from .arguments import Travelling, Upstream, bound, item_arguments
+from .arguments import Travelling, Upstream, bound, inline, item_arguments
 from .code import found_by, located, program_folder, program_name
 from .jobs import CANCELED, Job, JobArray, child_name
 from .listener import Listener
@@ -127,7 +127,7 @@ class Session:
         with self._lock:
             self._open(prepared)
             job: Job[R] = Job(self, self._next_name(prepared))
-            fields = {**prepared.settings, **call_fields(prepared.run, config, None)}
+            fields = {**prepared.settings, **self._call_fields(prepared, config)}
             self._listener.watch(job, submitted=False)
             try:
                 self._add(self._new_job(job.name, upstreams, fields))
@@ -193,6 +193,16 @@ class Session:
             for argument, value in given.items()
         }
         return config, tuple(travelling.upstreams)
+
+    def _call_fields(self, prepared: Prepared, config: dict[str, Any]) -> Fields:
+        def keep(text: bytes) -> dict[str, Any] | None:
+            files = self._service.artifacts()
+            if files is None or not files.shared:  # not sure to be seen by the node
+                return None
+            return keep_json_by_content(text, files, self.id, prepared.name)
+
+        limit = int(self._service.settings.inline_limit_bytes)
+        return call_fields(prepared.run, inline(config, limit, keep), None)
 
     def _prepare(self, task: Task[Any, Any]) -> Prepared:
         key = task.function, repr(sorted(task.options.items()))
@@ -346,7 +356,7 @@ class Session:
     ) -> NewJob:
         fields = {
             **prepared.settings,
-            **call_fields(prepared.run, config, None),
+            **self._call_fields(prepared, config),
             "group": array,
             "meta": json.dumps({"source_job_id": array, "index": index}),
         }

@@ -85,6 +85,20 @@ def test_a_result_that_is_a_file_is_looked_into_as_any_other(cluster, machines, 
     assert "row 39" in shown
 
 
+def test_large_arguments_are_files_written_once(cluster, machines, tasks):
+    rows = [f"${{row}} {n}" for n in range(40)]
+    with cluster as session:
+        jobs = tasks.echoed.map([(rows,), (rows,), (1,)])
+        joined = tasks.echoed([jobs[0], rows])
+    assert jobs.get_results(20) == [rows, rows, 1]
+    assert joined.get_result(20) == [rows, rows]
+    folder = Path(machines.environment["PENSTOCK_ARTIFACTS"], joined.session.id)
+    text = json.dumps(rows)
+    assert [one.read_text() for one in folder.iterdir()].count(text) == 3  # two results
+    data = session.service.store.jobs(joined.session.id, [jobs[0].name], ("data",))[0]["data"]
+    assert len(data) < 400
+
+
 def test_values_of_any_type_travel_signed(cluster, tasks):
     with cluster:
         doubled = tasks.applied(lambda x: 2 * x, [1, 2])
