@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from .datafolder import DataFolder
 from .errors import InputError, NotFound
 from .settings import Settings
 
@@ -73,9 +74,12 @@ def artifacts(settings: Settings) -> Artifacts | None:
     if settings.artifacts:
         return Artifacts(settings.artifacts)
     url = settings.redis_url
-    alone = url is None or url.startswith("unix:")
-    here = alone or (urlsplit(url or "").hostname or "") in _HERE
-    return Artifacts(str(settings.home / "artifacts"), shared=alone) if here else None
+    here = url is None or url.startswith("unix:") or (urlsplit(url).hostname or "") in _HERE
+    if not here:
+        return None
+    private = DataFolder(settings.home).read_server()  # whose users all have this data folder
+    alone = url is None or (private is not None and private.url == url)
+    return Artifacts(str(settings.home / "artifacts"), shared=alone)
 
 
 def _checked(key: str) -> str:

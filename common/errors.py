@@ -18,6 +18,8 @@
     ├── JobFailed                 1  a job of a session ended badly
     ├── JobCanceled               3  a job of a session was canceled
     ├── ClientGone                1  the program of a session ended before it had made all jobs
+    ├── ValueFailed               1  a value cannot be written, or not be read
+    │   └── NotTrusted            1  a pickle that was not signed with this machine's key
     ├── StaleToken                1  the lease was given to another attempt
     └── CodeMissing               1  the code of a job is not on this machine
 
@@ -146,6 +148,14 @@ class LockHeld(PenstockError):
 
 class LockLost(PenstockError):
     """A lock was lost while its owner thought to hold it."""
+
+
+class ValueFailed(PenstockError):
+    """A value cannot be written, or not be read; the message says which and why."""
+
+
+class NotTrusted(ValueFailed):
+    """A pickle that is not read here: there is no key, or another one signed it."""
 
 
 class StaleToken(PenstockError):

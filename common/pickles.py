@@ -12,14 +12,10 @@ import io
 from functools import cache
 from typing import IO, Any
 
-from .errors import PenstockError
+from .errors import NotTrusted
 
 #: what the codec is called in the JSON that names a file
 CLOUDPICKLE = "cloudpickle"
-
-
-class NotTrusted(PenstockError):
-    """A pickle that is not read here; the message says why."""
 
 
 @cache

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # what is given may be secret
     )
 
     #: The Redis to use; None means the private server of `home`.

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from . import pickles
-from .errors import InputError, PenstockError
+from .errors import InputError, PenstockError, ValueFailed
 
 if TYPE_CHECKING:
     from .artifacts import Artifacts
@@ -28,13 +28,15 @@ MARK = "$penstock"
 MARK_BYTES = b'"$penstock"'
 _NAMED = {"codec", "key", "bytes", "sha256"}
 _SIGNED = {*_NAMED, "signature"}
+#: the last JSON file that was looked into stays in memory if it is no larger, bytes
+KEPT_BYTES = 4 * 1024 * 1024
 _SHARED = "set PENSTOCK_ARTIFACTS to a folder that all machines share, or to a URL such as s3://bucket/folder"
 
 Where = Callable[[], "Artifacts | None"]
 
 
-class ValueFailed(PenstockError):
-    """A value cannot be written, or not be read; the message says which and why."""
+class Unwritable(ValueFailed):
+    """A codec refuses a value; it will again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,9 @@ def _mark(codec: Codec, key: str, size: int, digest: str) -> dict[str, Any]:
 
 
 def keep_json(
-    text: bytes, metrics: Mapping[str, float], to: Artifacts | None, execution: str, job: str
+    text: bytes, beside: Mapping[str, Any], to: Artifacts | None, execution: str, job: str
 ) -> dict[str, Any]:
-    """Writes a result that is too large; what stands for it, with its metrics for fan-ins.
+    """Writes a result that is too large; what stands for it, with those of its numbers that fan-ins look at.
 
     Raises ValueFailed where it cannot be written.
     """
@@ -135,15 +137,13 @@ def keep_json(
             "write it to a file and return the path"
         )
     made = _written(_JSON, text, to, (execution, job, uuid.uuid4().hex[:16]))
-    return {**made, "metrics": dict(metrics)} if metrics else made
+    return {**beside, **made}
 
 
 def named(value: Any) -> Mapping[str, Any] | None:
     """What a mapping says of the value elsewhere that it stands for; None of any other value."""
-    if isinstance(value, Mapping) and MARK in value and set(value) <= {MARK, "metrics"}:
-        about = value[MARK]
-        return about if isinstance(about, Mapping) and set(about) in (_NAMED, _SIGNED) else None
-    return None
+    about = value.get(MARK) if isinstance(value, Mapping) else None
+    return about if isinstance(about, Mapping) and set(about) in (_NAMED, _SIGNED) else None
 
 
 def named_json(value: Any) -> Mapping[str, Any] | None:
@@ -152,27 +152,42 @@ def named_json(value: Any) -> Mapping[str, Any] | None:
     return about if about is not None and about["codec"] == _JSON.name else None
 
 
-def content(about: Mapping[str, Any], where: Where) -> Any:
-    """The JSON in a file, which may name further ones; not to be changed, as the next one gets it too.
-    Raises ValueFailed, NotFound."""
-    return _content(json.dumps(about), where)
+def opened(value: Any, where: Where) -> Any:
+    """The JSON in the file that a value names, which may name further ones; any other value as it is. Not to be
+    changed, as the next one may get it too. Raises ValueFailed, NotFound."""
+    about = named_json(value)
+    if about is None:
+        return value
+    if about["bytes"] > KEPT_BYTES:
+        return _read(about, where)
+    return _kept(json.dumps(about), where)
 
 
 @lru_cache(maxsize=1)  # the jobs of a fan-out look into the same one
-def _content(about: str, where: Where) -> Any:
+def _kept(about: str, where: Where) -> Any:
     return _read(json.loads(about), where)
 
 
 def with_json(value: Any, where: Where) -> Any:
     """The value with the JSON in the files that it names, but for those that cannot be read here."""
     if isinstance(value, dict):
-        if (about := named_json(value)) is None:
+        if named_json(value) is None:
             return {key: with_json(one, where) for key, one in value.items()}
         try:
-            return with_json(content(about, where), where)
+            return with_json(opened(value, where), where)
         except PenstockError:
             return value
     return [with_json(one, where) for one in value] if isinstance(value, list) else value
+
+
+def without_pickles(value: Any) -> Any:
+    """JSON in which one pickle is as another: the same value can be pickled differently each time."""
+    if isinstance(value, dict):
+        about = named(value)
+        if about is not None and about["codec"] == pickles.CLOUDPICKLE:
+            return pickles.CLOUDPICKLE
+        return {key: without_pickles(one) for key, one in value.items()}
+    return [without_pickles(one) for one in value] if isinstance(value, list) else value
 
 
 def loaded(value: Any, where: Where) -> Any:
@@ -225,13 +240,13 @@ def _dump(codec: Codec, value: Any, file: IO[bytes]) -> None:
     try:
         codec.dump(value, file)
     except io.UnsupportedOperation as error:
-        raise ValueFailed(
+        raise Unwritable(
             f"the codec {codec.name} must write from the beginning of its file to the end: {error}"
         ) from error
     except OSError:
         raise
     except Exception as error:
-        raise ValueFailed(
+        raise Unwritable(
             f"{type(value).__name__} could not be written by the codec {codec.name}: {error}"
         ) from error
 

@@ -24,7 +24,14 @@ def rows(client: Any) -> list[dict[str, Any]]:
     seconds, micros = client.time()
     now_ms = int(seconds) * 1000 + int(micros) // 1000
     beats = sorted((member.decode(), int(beat)) for member, beat in _beats(client))
-    return [node_row(id_, now_ms - beat, _fields(client, id_)) for id_, beat in beats]
+    with client.pipeline(transaction=False) as pipe:
+        for id_, _ in beats:
+            pipe.hgetall(keys.node(id_))
+        found = pipe.execute()
+    return [
+        node_row(id_, now_ms - beat, {name.decode(): value.decode() for name, value in raw.items()})
+        for (id_, beat), raw in zip(beats, found, strict=True)
+    ]
 
 
 def living(client: Any, timeout_s: float, *, hosted: bool, embedded: bool) -> Living:
@@ -84,7 +91,3 @@ def await_one(client: Any, timeout_s: float) -> None:
 
 def _beats(client: Any) -> list[tuple[bytes, float]]:
     return list(client.zrange(keys.nodes(), 0, -1, withscores=True))
-
-
-def _fields(client: Any, id_: str) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in client.hgetall(keys.node(id_)).items()}

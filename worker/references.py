@@ -1,29 +1,29 @@
 """Fills the results of other jobs into a job's configuration.
 
-The daemon does it, but for a result that is a file and that a placeholder looks into: the job's own
-process reads that, so that nobody else waits for it.
+The daemon does it, but for what is large, and for results that are files and that a placeholder looks
+into: that is left to the job's own process, so that nobody else waits for it.
 """
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from ..common.spec.placeholders import Placeholder, placeholders, resolve
-from ..common.values import MARK, Where, content, named_json
+from ..common.spec.placeholders import resolve
+from ..common.values import MARK, Where, named_json, opened
 
 #: Results are immutable, so they are kept: this much JSON, in bytes.
 CACHE_BYTES = 64 * 1024 * 1024
 
 
+#: Beyond so much JSON, configuration and results together, the job's process does it, bytes.
+FILLED_HERE_BYTES = 256 * 1024
+
 _NULL: tuple[int, Any] = (0, None)
 #: what the daemon leaves to the job's process, under MARK
 _CONFIG, _RESULTS = "config", "results"
-#: steps of `${jobs.NAME.result}`
-_WHOLE = 2
 
 
 class References:
@@ -51,20 +51,22 @@ class References:
                 self._known[execution, name] = len(text), value
 
     def fill(self, execution: str, names: tuple[str, ...], config: bytes) -> bytes:
-        """The configuration with the results of `names` in it.
+        """The configuration with the results of `names` in it, or what `filled` makes that of.
 
         Raises InputError for a path that a result does not have, and for one of
         a job without a result.
         """
-        found = {}
+        found, size = {}, len(config)
         for name in names:
             if (execution, name) in self._known:
                 self._known.move_to_end((execution, name))
-                found[name] = self._known[execution, name][1]
-        value = json.loads(config)
-        if any(named_json(result) for result in found.values()) and _looks_into(value, found):
-            return json.dumps({MARK: {_CONFIG: value, _RESULTS: found}}).encode()
-        return json.dumps(resolve(value, found)).encode()
+                length, found[name] = self._known[execution, name]
+                size += length
+        if size <= FILLED_HERE_BYTES:
+            with suppress(_Elsewhere):
+                return json.dumps(resolve(json.loads(config), found, _only_here)).encode()
+        left = {MARK: {_CONFIG: None, _RESULTS: found}}
+        return json.dumps(left).encode().replace(b"null", config, 1)
 
     def trim(self) -> None:
         """Forgets what was used longest ago, down to the limit."""
@@ -78,20 +80,15 @@ def filled(config: dict[str, Any], where: Where) -> dict[str, Any]:
     left = config.get(MARK)
     if not isinstance(left, dict) or set(left) != {_CONFIG, _RESULTS}:
         return config
-    results = {
-        name: content(about, where) if (about := named_json(result)) else result
-        for name, result in left[_RESULTS].items()
-    }
-    found: dict[str, Any] = resolve(left[_CONFIG], results)
+    found: dict[str, Any] = resolve(left[_CONFIG], left[_RESULTS], lambda one: opened(one, where))
     return found
 
 
-def _looks_into(config: Any, results: Mapping[str, Any]) -> bool:
-    """Does a placeholder name a part of a result that is a file?"""
-    return any(
-        isinstance(found, Placeholder)
-        and found.job is not None
-        and len(found.steps) > _WHOLE
-        and named_json(results.get(found.job)) is not None
-        for _, found in placeholders(config)
-    )
+class _Elsewhere(Exception):
+    """A placeholder looks into a file."""
+
+
+def _only_here(value: Any) -> Any:
+    if named_json(value) is not None:
+        raise _Elsewhere
+    return value

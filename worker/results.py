@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..common.errors import PenstockError
 from ..common.jsontext import json_writer
-from ..common.values import codec_of
+from ..common.values import Unwritable, codec_of
 
 MAX_METRICS = 1000
 MAX_MESSAGE = 8 * 1024
@@ -28,8 +28,8 @@ class Keeper(Protocol):
     def value(self, value: Any) -> Any:
         """Of a type that JSON does not hold. Raises TypeError where no codec does either."""
 
-    def text(self, text: bytes, metrics: dict[str, float]) -> Any:
-        """JSON that is large; None where it travels inline all the same."""
+    def text(self, text: bytes, beside: dict[str, Any]) -> Any:
+        """JSON that is large, with `numbers_beside` it; None where it travels inline all the same."""
 
 
 def encode_result(value: Any, limit_bytes: int, keeper: Keeper) -> bytes:
@@ -47,7 +47,7 @@ def encode_result(value: Any, limit_bytes: int, keeper: Keeper) -> bytes:
     except UnicodeEncodeError:  # a lone surrogate: \uXXXX can carry it
         encoded = json.dumps(json.loads(text)).encode()
     if len(encoded) > limit_bytes:
-        kept = keeper.text(encoded, metrics_of(value))
+        kept = keeper.text(encoded, numbers_beside(value))
         encoded = encoded if kept is None else json.dumps(kept).encode()
     return encoded
 
@@ -57,7 +57,11 @@ def _with_kept(value: Any, error: Exception, keeper: Keeper) -> str:
         try:
             return _scalar(part)
         except TypeError:
+            pass
+        try:
             return keeper.value(part)
+        except Unwritable as error:
+            raise ResultError(f"{_place(part, 'result', value)}: {error}") from None
 
     if isinstance(error, TypeError):
         try:
@@ -72,7 +76,18 @@ def metrics_of(value: Any) -> dict[str, float]:
     if not isinstance(value, dict):
         return {}
     inner = value.get("metrics")
-    source = inner if isinstance(inner, dict) else value
+    return _numbers(inner if isinstance(inner, dict) else value)
+
+
+def numbers_beside(value: Any) -> dict[str, Any]:
+    """The numbers of a result where fan-ins look for them: at its top level and in its `metrics`."""
+    if not isinstance(value, dict):
+        return {}
+    inner = value.get("metrics")
+    return {**_numbers(value), **({"metrics": _numbers(inner)} if isinstance(inner, dict) else {})}
+
+
+def _numbers(source: dict[Any, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, item in source.items():
         number = _number(item)
@@ -156,6 +171,18 @@ def _number(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _place(part: Any, path: str, value: Any) -> str:
+    """Where a part is in a value; '' where it is not."""
+    if value is part:
+        return path
+    steps: Any = ()
+    if isinstance(value, dict):
+        steps = ((f"{path}.{key}", item) for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        steps = ((f"{path}[{index}]", item) for index, item in enumerate(value))
+    return next((found for step, item in steps if (found := _place(part, step, item))), "")
 
 
 def _explain(value: Any, error: Exception) -> str:

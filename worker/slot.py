@@ -21,6 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from ..common import context, values
+from ..common.errors import ValueFailed
 from . import frames
 from .functions import Functions, call
 from .parentage import become_subreaper, tie_to_parent
@@ -71,11 +72,16 @@ class _Keeper:
     def value(self, value: Any) -> Any:
         return values.keep(value, _artifacts(), *self._of)
 
-    def text(self, text: bytes, metrics: dict[str, float]) -> Any:
-        to = _artifacts()
-        if len(text) <= _settings().result_limit_bytes and not (to and to.shared):
+    def text(self, text: bytes, beside: dict[str, Any]) -> Any:
+        to, fits = _artifacts(), len(text) <= _settings().result_limit_bytes
+        if fits and not (to and to.shared):
             return None
-        return values.keep_json(text, metrics, to, *self._of)
+        try:
+            return values.keep_json(text, beside, to, *self._of)
+        except ValueFailed:
+            if fits:  # the place for files is away, and Redis is not
+                return None
+            raise
 
 
 class Slot:

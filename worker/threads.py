@@ -12,13 +12,15 @@ import sys
 from contextlib import suppress
 
 VARIABLE = "OMP_NUM_THREADS"
+#: what a user may have set for the worker
+_OF_USERS = (VARIABLE, "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Threads:
-    """The threads of this process's libraries. Where the user has set the variable, it stays as it is."""
+    """The threads of this process's libraries. Where the user has set a variable, nothing is touched."""
 
     def __init__(self) -> None:
-        self._count = 0 if VARIABLE in os.environ else 1
+        self._count = 0 if any(name in os.environ for name in _OF_USERS) else 1
         if self._count:
             os.environ[VARIABLE] = "1"
 
@@ -28,10 +30,13 @@ class Threads:
             return
         self._count = cpus
         os.environ[VARIABLE] = str(cpus)
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(cpus)
-        if "numpy" in sys.modules:
-            with suppress(ImportError):  # it comes with scikit-learn
+        with suppress(
+            Exception
+        ):  # of a library that is not as we know it: the job runs all the same
+            if torch := sys.modules.get("torch"):
+                torch.set_num_threads(cpus)
+        with suppress(Exception):
+            if "numpy" in sys.modules:
                 from threadpoolctl import threadpool_limits
 
-                threadpool_limits(cpus)
+                threadpool_limits(cpus)  # type: ignore[no-untyped-call]

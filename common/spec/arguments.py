@@ -13,17 +13,19 @@ from .wording import near_or_all
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a function can be given by name. `open`: any other name as well."""
+    """What a function can be given by name. `open`: any other name as well. `first`: the name of the argument
+    that a single one by place would be; '' where that has none."""
 
     names: tuple[str, ...]
     required: tuple[str, ...]
     open: bool
+    first: str = ""
 
     def behind_the_first(self) -> Signature:
         """What it can be given by name when its first argument is given by place."""
-        first = self.names[:1]
-        required = tuple(name for name in self.required if name not in first)
-        return Signature(self.names[1:], required, self.open)
+        names = tuple(name for name in self.names if name != self.first)
+        required = tuple(name for name in self.required if name != self.first)
+        return Signature(names, required, self.open)
 
 
 def signature_of(function: Callable[..., Any]) -> Signature | None:
@@ -32,7 +34,7 @@ def signature_of(function: Callable[..., Any]) -> Signature | None:
     A decorator's own counts, not that of what it wraps: it may give arguments that the job does not.
     """
     try:
-        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+        parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError):
         return None
     named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
@@ -42,6 +44,9 @@ def signature_of(function: Callable[..., Any]) -> Signature | None:
         names=tuple(one.name for one in named),
         required=tuple(one.name for one in named if one.default is one.empty),
         open=any(one.kind is one.VAR_KEYWORD for one in parameters),
+        first=next(
+            (one.name for one in parameters[:1] if one.kind is one.POSITIONAL_OR_KEYWORD), ""
+        ),
     )
 
 

@@ -154,7 +154,10 @@ class _Answers:
                 self.errors[name] = error
             else:
                 self.signatures[name] = found and Signature(
-                    tuple(found["names"]), tuple(found["required"]), found["open"]
+                    tuple(found["names"]),
+                    tuple(found["required"]),
+                    found["open"],
+                    found["first"],
                 )
         elif "handlers" in answer:
             if answer["handlers"]:

@@ -63,24 +63,35 @@ class Placeholder:
         return str(self.steps[0]) if is_result else None
 
 
+#: what a value stands for that may be elsewhere; any other value as it is
+Opened = Callable[[Any], Any]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 class Malformed(InputError):
     """A `${` that begins no placeholder."""
 
 
-def substitute(value: Any, names: Mapping[str, Any], *, final: bool) -> Any:
+def substitute(
+    value: Any, names: Mapping[str, Any], *, final: bool, opened: Opened = _as_it_is
+) -> Any:
     """The value with the placeholders whose root is in `names` filled in; a copy, in a single pass.
 
     `final` removes escapes and refuses placeholders that nothing fills; else both are kept for a
-    later stage, and inserted values are escaped. Raises InputError for a path that leads nowhere.
+    later stage, and inserted values are escaped. `opened` gives what a value stands for, where a path
+    leads on from it or it becomes text. Raises InputError for a path that leads nowhere.
     """
     if isinstance(value, str):
-        return _fill(value, names, final) if "$" in value else value
+        return _fill(value, names, final, opened) if "$" in value else value
     if type(value) in _SCALARS:
         return value
     if isinstance(value, Mapping):
-        return _fill_mapping(value, names, final)
+        return _fill_mapping(value, names, final, opened)
     if isinstance(value, list | tuple):
-        return [substitute(item, names, final=final) for item in value]
+        return [substitute(item, names, final=final, opened=opened) for item in value]
     return value
 
 
@@ -89,13 +100,13 @@ def bind(value: Any, names: Mapping[str, Any]) -> Any:
     return substitute(value, names, final=False)
 
 
-def resolve(value: Any, results: Mapping[str, Any]) -> Any:
+def resolve(value: Any, results: Mapping[str, Any], opened: Opened = _as_it_is) -> Any:
     """The final value: `${jobs.NAME.result...}` filled from results by job name, escapes removed.
 
-    Raises InputError that names the placeholder and what exists.
+    `opened` as for `substitute`. Raises InputError that names the placeholder and what exists.
     """
     jobs = {name: {"result": result} for name, result in results.items()}
-    return substitute(value, {"jobs": jobs}, final=True)
+    return substitute(value, {"jobs": jobs}, final=True, opened=opened)
 
 
 def unescape(value: Any) -> Any:
@@ -134,13 +145,14 @@ def placeholders(value: Any, path: Path = ()) -> Iterator[tuple[Path, Placeholde
             yield from placeholders(item, (*path, index))
 
 
-def lookup(placeholder: Placeholder, names: Mapping[str, Any]) -> Any:
+def lookup(placeholder: Placeholder, names: Mapping[str, Any], opened: Opened = _as_it_is) -> Any:
     """The value that a placeholder names; InputError says how far its path leads."""
     if not placeholder.steps and placeholder.name in names:
         return names[placeholder.name]
     found: Any = names
     walked = ""
     for step in (placeholder.name, *placeholder.steps):
+        found = opened(found)
         try:
             found = _step(found, step)
         except (KeyError, IndexError, TypeError):
@@ -156,18 +168,20 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else _as_json(value)
 
 
-def _fill(text: str, names: Mapping[str, Any], final: bool) -> Any:
+def _fill(text: str, names: Mapping[str, Any], final: bool, opened: Opened) -> Any:
     pieces = _pieces(text) if len(text) <= _CACHED_LENGTH else _cut(text)
     if len(pieces) == 1 and isinstance(pieces[0], Placeholder):
         found = pieces[0]
         if not final and found.name not in names:
             return text
-        value = lookup(found, names)
+        value = lookup(found, names, opened)
         return value if final else escape(value)
-    return "".join([_written(piece, names, final) for piece in pieces])
+    return "".join([_written(piece, names, final, opened) for piece in pieces])
 
 
-def _written(piece: str | Placeholder | Malformed, names: Mapping[str, Any], final: bool) -> str:
+def _written(
+    piece: str | Placeholder | Malformed, names: Mapping[str, Any], final: bool, opened: Opened
+) -> str:
     """One piece of a longer text, filled in or kept for a later stage."""
     if isinstance(piece, str):
         return _LITERAL.get(piece, piece) if final else piece
@@ -175,19 +189,21 @@ def _written(piece: str | Placeholder | Malformed, names: Mapping[str, Any], fin
         raise InputError(str(piece))
     if not final and piece.name not in names:
         return piece.text
-    inserted = as_text(lookup(piece, names))
+    inserted = as_text(opened(lookup(piece, names, opened)))
     return inserted if final else _escape_text(inserted)
 
 
-def _fill_mapping(value: Mapping[Any, Any], names: Mapping[str, Any], final: bool) -> Any:
+def _fill_mapping(
+    value: Mapping[Any, Any], names: Mapping[str, Any], final: bool, opened: Opened
+) -> Any:
     filled: dict[Any, Any] = {}
     for key, item in value.items():
         name = key
         if isinstance(key, str) and "$" in key:
-            name = "".join([_written(piece, names, final) for piece in _cut(key)])
+            name = "".join([_written(piece, names, final, opened) for piece in _cut(key)])
         if name in filled:
             raise InputError(f"the key {key!r} becomes {name!r}, which is there already")
-        filled[name] = substitute(item, names, final=final)
+        filled[name] = substitute(item, names, final=final, opened=opened)
     return filled
 
 

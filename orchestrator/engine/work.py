@@ -20,15 +20,15 @@ from uuid import uuid4
 import redis
 
 from ...common.aggregation import aggregate, collect_outputs
-from ...common.errors import AggregationError, InputError
+from ...common.errors import AggregationError, InputError, ValueFailed
 from ...common.jobs import Token, rq_data
-from ...common.outcomes import FINISHED, ChildOutcome, metrics_of
+from ...common.outcomes import FINISHED, ChildOutcome
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
 from ...common.spec.placeholders import escape, references, resolve, unescape
 from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
 from ...common.state.store import Store
-from ...common.values import Where, content, keep_json, named_json
+from ...common.values import Where, keep_json, opened
 from . import compiler, folding, sessions
 from .verdicts import NotNow, goes_on
 
@@ -236,7 +236,7 @@ class Engine:
             )
             if expansion is not None and "chosen" in result:
                 result["chosen"] = [expansion.named(index) for index in result["chosen"]]
-            text = self._kept(json.dumps(result), result, execution, job.id)
+            text = self._kept(json.dumps(result), execution, job.id)
             go_on()
         except redis.exceptions.RedisError:
             raise
@@ -250,12 +250,18 @@ class Engine:
         self._settle(token, "finished", text)
         return True
 
-    def _kept(self, text: str, result: Any, execution: str, job: str) -> str:
+    def _kept(self, text: str, execution: str, job: str) -> str:
         """The result as Redis keeps it: what stands for it where it is a file."""
         files = self._files() if len(text) > self._inline_limit else None
         if files is None or not files.shared:
             return text
-        return json.dumps(keep_json(text.encode(), metrics_of(result), files, execution, job))
+        try:
+            return json.dumps(keep_json(text.encode(), {}, files, execution, job))
+        except ValueFailed as error:  # the place for files is away, and Redis is not
+            log.warning(
+                "event=result_stays_in_redis execution=%s job=%s error=%s", execution, job, error
+            )
+            return text
 
     def _settle(self, token: Token, outcome: str, result: str = "", error: str = "") -> None:
         if self._store.settle_control(token, outcome, result, error) == "STALE":
@@ -336,12 +342,9 @@ def read_over(store: Store, execution: str, job: Job, files: Where) -> Any:
     """
     if job.over is None:
         return None
-    results = {}
-    for name, text in store.results(execution, references(job.over)).items():
-        value = json.loads(text)
-        about = named_json(value)
-        results[name] = value if about is None else content(about, files)
-    return resolve(job.over, results)
+    found = store.results(execution, references(job.over))
+    results = {name: json.loads(text) for name, text in found.items()}
+    return opened(resolve(job.over, results, lambda one: opened(one, files)), files)
 
 
 def fan_out_output(job: Job, expansion: Expansion) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ...common.errors import InputError
+from ...common.errors import InputError, ValueFailed
 from ...common.jsontext import json_writer
 from ...common.spec.placeholders import escape, references, unescape
-from ...common.values import ValueFailed
+from ...common.values import MARK_BYTES
 from .jobs import Job, JobArray
 
 #: lists and dicts may lie so deep in each other
@@ -77,13 +77,16 @@ def inline(
     config: dict[str, Any], limit: int, keep: Callable[[bytes], dict[str, Any] | None]
 ) -> dict[str, Any]:
     """The arguments, of which those of more than `limit` bytes of JSON are files that `keep` writes, where it
-    can. One that holds other jobs' results stays, since these are filled in."""
+    can. One that holds other jobs' results stays, since these are filled in, as does one that holds what is a
+    file already: pickled anew it would be another file, and another call."""
 
     def kept(value: Any) -> Any:
         if not isinstance(value, str | list | dict) or references(value):
             return value
         text = _as_json(unescape(value)).encode()
-        return (keep(text) if len(text) > limit else None) or value
+        if len(text) <= limit or MARK_BYTES in text:
+            return value
+        return keep(text) or value
 
     if len(_as_json(config)) <= limit:
         return config

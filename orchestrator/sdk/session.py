@@ -27,10 +27,11 @@ from ...common.errors import (
     RedisUnavailable,
 )
 from ...common.jobs import job_id, new_execution_id, rq_data
+from ...common.pickles import CLOUDPICKLE
 from ...common.spec import models
 from ...common.spec.functions import check_functions
 from ...common.state.chunks import CHUNK, STATIC, NewJob
-from ...common.values import keep_by_content, keep_json_by_content, loads
+from ...common.values import keep_by_content, keep_json_by_content, loads, without_pickles
 from ..engine.compiler import Fields, call_fields, setting_fields
 from ..engine.sessions import LEFT_OPEN_S
 from ..insist import insist
@@ -309,7 +310,8 @@ class Session:
         if not all(row["data"] for row in rows):
             return False
         for job, row in zip(jobs, rows, strict=True):
-            if (row["data"], row["upstreams"]) != (job.fields["data"], " ".join(job.upstreams)):
+            same = _same_call(row["data"], str(job.fields["data"]))
+            if not same or row["upstreams"] != " ".join(job.upstreams):
                 self._refused = self._other_calls(job.name)
                 raise self._refused
         return True
@@ -435,3 +437,10 @@ class Session:
             self._refused = self._refused or InputError(
                 "this `with cluster:` has ended; enter it again to submit more"
             )
+
+
+def _same_call(one: str, other: str) -> bool:
+    return one == other or (
+        CLOUDPICKLE in one
+        and without_pickles(json.loads(one)) == without_pickles(json.loads(other))
+    )

@@ -114,3 +114,21 @@ def test_a_pickle_of_another_key_is_not_read(cluster, tasks, monkeypatch):
         job = tasks.applied(len, [[1]])
     with pytest.raises(JobFailed, match="not signed with the PENSTOCK_PICKLE_KEY of this machine"):
         job.get_result(20)
+
+
+def test_a_workflow_that_is_run_again_goes_on_with_its_pickles(cluster, tasks, tmp_path):
+    """The same value is other bytes in another process."""
+    with cluster:
+        total = tasks.counts_twice(str(tmp_path / "died"))
+    assert total.get_result(40) == 3
+
+
+def test_a_value_that_cannot_be_pickled_is_told_once_and_where(cluster, tasks):
+    with cluster:
+        job = tasks.locked()
+    with pytest.raises(
+        JobFailed, match=r"result\.it\[0\]: lock could not be written .*cloudpickle"
+    ):
+        job.get_result(20)
+    jobs = cluster.service.execution(job.session.id)["jobs"]
+    assert jobs[job.name]["attempt"] == 1

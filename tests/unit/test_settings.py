@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,11 @@ def test_the_key_of_pickles_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PENSTOCK_PICKLE_KEY", "short secret")
     with pytest.raises(InputError, match=r"PENSTOCK_PICKLE_KEY: .*16") as caught:
         Settings.load()
-    assert "secret" not in str(caught.value)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setenv("PENSTOCK_PICKLE_KEY", "a long secret that is good")
+    with pytest.raises(InputError, match="must be at least") as caught:
+        Settings.load(node_timeout_s=1)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
     monkeypatch.setenv("PENSTOCK_PICKLE_KEY", "a much longer secret")
     found = Settings.load()
     assert found.override(max_crashes=5).pickle_key == found.pickle_key is not None

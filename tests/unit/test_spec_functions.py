@@ -213,9 +213,17 @@ def test_what_a_custom_aggregator_is_given_is_compared_with_what_it_takes(
 ) -> None:  # W3 F6
     (root / "merges.py").write_text(
         "def one(outputs): pass\ndef more(outputs, scale, label=''): pass\ndef any_(*outputs, **rest): pass\n"
+        "def star(*outputs, scale): pass\ndef place(outputs=None, /, scale=1): pass\n"
     )
     jobs: dict[str, Any] = {"f": {"type": "fan-out", "over": [1], "template": {"command": "true"}}}
-    for name, config in (("one", {"outputs": 1}), ("more", {"lable": ""}), ("any_", {"x": 1})):
+    given: list[tuple[str, dict[str, Any]]] = [
+        ("one", {"outputs": 1}),
+        ("more", {"lable": ""}),
+        ("any_", {"x": 1}),
+        ("star", {"scale": 1}),
+        ("place", {"scale": 1}),
+    ]
+    for name, config in given:
         how = {"strategy": "custom", "custom_aggregator": f"merges:{name}"}
         jobs[name] = {"type": "fan-in", "fan_out_job_id": "f", "aggregation": how, "config": config}
     with pytest.raises(SpecError) as raised:

@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 from penstock.common import context, values
 from penstock.common.artifacts import Artifacts
 from penstock.common.errors import CodeMissing, InputError
+from penstock.common.spec.models import Job
+from penstock.common.spec.placeholders import escape
+from penstock.orchestrator.engine.work import read_over
 from penstock.worker import frames
 from penstock.worker.devices import Devices
 from penstock.worker.fanin import custom
@@ -27,7 +30,7 @@ from penstock.worker.isolation import children, descendants, is_alive, kill_all
 from penstock.worker.loop import READ, Loop
 from penstock.worker.options import Options, options
 from penstock.worker.output import FILE_LIMIT, JobLog, OutputFile
-from penstock.worker.references import References, filled
+from penstock.worker.references import FILLED_HERE_BYTES, References, filled
 from penstock.worker.shared import SharedPage
 from penstock.worker.shell import CommandFailed, run
 
@@ -234,6 +237,50 @@ def test_a_file_is_looked_into_by_the_jobs_own_process(tmp_path: Path) -> None: 
         filled_in('{"k": "${jobs.split.result.chunks[2]}"}')
     sent, found = filled_in('{"k": "${jobs.split.result}", "l": "${jobs.b.result[0]}"}')
     assert sent == found == {"k": made, "l": 7}
+    _, found = filled_in('{"k": "${jobs.split.result}", "l": "${jobs.split.result.metrics.m}"}')
+    assert found == {"k": made, "l": 2}  # a whole one stands for itself, whatever is beside it
+    _, found = filled_in('{"k": "all: ${jobs.split.result}", "${jobs.split.result.metrics}": 0}')
+    assert found == {"k": "all: " + text.decode(), '{"m": 2}': 0}
+
+
+def test_a_result_in_a_file_that_a_result_names_is_looked_into(tmp_path: Path) -> None:  # W4 W5
+    store = Artifacts(str(tmp_path))
+    inner = values.keep_json(b'{"rows": [5]}', {}, store, "abcdefghijklmn1", "child")
+    best = {"aggregated_result": inner, "strategy": "best-metric"}
+    references = References()
+    references.add("x", {"best": json.dumps(best).encode()})
+    config = b'{"k": "${jobs.best.result.aggregated_result.rows[0]}"}'
+    sent = json.loads(references.fill("x", ("best",), config))
+    assert filled(sent, lambda: store) == {"k": 5}
+    job = Job.model_validate(
+        {"id": "f", "type": "fan-out", "over": "${jobs.best.result.aggregated_result.rows}", "template": {"run": "m:f"}}
+    )  # fmt: skip
+    assert read_over(_Results({"best": json.dumps(best).encode()}), "x", job, lambda: store) == [5]  # type: ignore[arg-type]
+
+
+class _Results:
+    """A store that has these results."""
+
+    def __init__(self, found: dict[str, bytes]) -> None:
+        self._found = found
+
+    def results(self, execution: str, names: tuple[str, ...]) -> dict[str, bytes]:
+        return {name: self._found[name] for name in names}
+
+
+def test_what_is_large_is_left_to_the_jobs_own_process() -> None:  # Q8
+    references = References()
+    references.add("x", {"a": b"[1]"})
+    outputs = ["x" * FILLED_HERE_BYTES, "${no placeholder", "$"]
+    given = {"outputs": escape(outputs), "config": {"k": "${jobs.a.result}"}, "null": None}
+    text = json.dumps(given).encode()
+    sent = references.fill("x", ("a",), text)
+    assert text in sent
+    assert filled(json.loads(sent), lambda: None) == {
+        "outputs": outputs,
+        "config": {"k": [1]},
+        "null": None,
+    }
 
 
 # -- devices and options

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,3 +89,29 @@ def listed(count):
 @task(retry={"max": 0})
 def applied(function, items):
     return [function(one) for one in items]
+
+
+@task
+def counted(values):
+    return len(values)
+
+
+class Odd:
+    """Pickled differently each time."""
+
+    def __reduce__(self):
+        return str, (os.urandom(8).hex(),)
+
+
+@workflow(retry={"max": 2, "backoff_s": 0.05})
+def counts_twice(mark):
+    first = counted([Odd(), {"a", "b", "c"}])
+    if not os.path.exists(mark):
+        open(mark, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return first.result() + counted({1}).result()
+
+
+@task
+def locked():
+    return {"it": [threading.Lock()]}
