@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .common import context, errors
+    from . import context, errors
     from .common.handlers import handler, register_handler
     from .common.values import register_codec
     from .orchestrator.sdk.asynchronous import AsyncCluster, AsyncExecution
@@ -65,7 +65,7 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     if name in ("context", "errors"):
-        return import_module(f".common.{name}", __name__)
+        return import_module(f".{name}", __name__)
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
     if name == "__version__":

@@ -5,7 +5,8 @@
     PenstockError                 exit code 1
     ├── InputError                2  what was given is wrong
     │   ├── SpecError             2  a workflow with faults, all of them in `.faults`
-    │   └── Conflict              2  the same key was used for another workflow
+    │   ├── Conflict              2  the same key was used for another workflow
+    │   └── NoSuchPart            2  a placeholder names what a result does not have
     ├── ExecutionFailed           1  the execution ended as failed
     ├── ExecutionCanceled         3  the execution was canceled
     ├── WaitTimeout               4  the wait ended before the execution did
@@ -80,6 +81,10 @@ class SpecError(InputError):
 
 class Conflict(InputError):
     """The same key was used before, for another workflow."""
+
+
+class NoSuchPart(InputError):
+    """A placeholder names what there is not, or what has no parts."""
 
 
 class ExecutionFailed(PenstockError):

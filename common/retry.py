@@ -19,8 +19,9 @@ DEFAULT_FACTOR = 2.0
 DEFAULT_MAX_DELAY_S = 300.0
 DEFAULT_JITTER = 0.1
 
-#: A function returned what cannot travel: it will again.
-NEVER_MENDED = frozenset({"ResultError"})
+#: It would be the same again: what a function returned cannot travel, what it was to be given is not there,
+#: or a job that it waited for failed, which has a policy of its own.
+NEVER_MENDED = frozenset({"ResultError", "NoSuchPart", "NotTrusted", "JobFailed"})
 
 _DEFAULTS: dict[str, Any] = {
     "max": DEFAULT_MAX,

@@ -31,6 +31,9 @@ BEATS = 3
 #: silence of the nodes; in seconds.
 NODE_TIMEOUT_MIN_S = 2.25
 
+#: characters
+SHORTEST_KEY = 16
+
 #: URL schemes that redis-py understands.
 SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -72,14 +75,15 @@ class Settings(BaseSettings):
     #: Largest result of one job that stays in Redis, in bytes of JSON; a larger one is a file in
     #: `artifacts`.
     inline_limit_bytes: Limit = ByteSize(256 * 1024)
-    #: The same where `artifacts` is not set and Redis has an address: others may not see the files.
+    #: The same where `artifacts` is not set and Redis is not the private server: others may not see
+    #: the files.
     result_limit_bytes: Limit = ByteSize(4 * MIB)
     #: Where values go that are no JSON, or too large for it: a folder that all machines share, or a
     #: URL of fsspec. None is a folder in `home`, where Redis is on this machine.
     artifacts: str | None = None
     #: A secret of 16 characters or more: values of any type travel as pickles, signed with it; whoever
     #: has it can run code on all machines that have it. None: nothing is pickled.
-    pickle_key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    pickle_key: SecretStr | None = None
     #: Largest workflow file, in bytes.
     spec_limit_bytes: Limit = ByteSize(MIB)
     #: Largest folder that travels as a bundle, packed, in bytes.
@@ -144,6 +148,14 @@ class Settings(BaseSettings):
         if not os.path.isabs(folder):  # jobs run in the folder of their code
             raise ValueError("must be an absolute folder, or a URL such as s3://bucket/folder")
         return folder
+
+    @field_validator("pickle_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        count = SHORTEST_KEY if key is None else len(key.get_secret_value().strip())
+        if count < SHORTEST_KEY:
+            raise ValueError(f"needs {SHORTEST_KEY} characters or more, has {count}")
+        return key
 
     @field_validator("home")
     @classmethod

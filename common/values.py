@@ -231,7 +231,8 @@ def _codec_for(value: Any) -> Codec:
     codec = codec_of(value)
     if codec is None:
         raise TypeError(
-            f"{type(value).__name__} is not JSON, and no codec is registered for it (register_codec)"
+            f"{type(value).__name__} is not JSON, and no codec is registered for it (register_codec), "
+            "nor is there a PENSTOCK_PICKLE_KEY"
         )
     return codec
 

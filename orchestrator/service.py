@@ -11,6 +11,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from ..common.bundles import Bundle
 
 LAST = "last"
+#: executions looked at together
+PAGE = 20
 StateT = TypeVar("StateT")
 
 #: without a message from Redis, an execution is looked at this often, seconds
@@ -166,28 +169,30 @@ class Service:
             "result": execution_result(workflow, jobs),
         }
 
-    def executions(self, limit: int = 20) -> list[dict[str, Any]]:
-        """The latest executions, the newest first."""
-        out = []
-        for member in self._redis.zrevrange(keys.executions(), 0, limit - 1):
-            id_ = member.decode()
-            if fields := self.store.execution(id_):
-                row = {
-                    name: fields.get(name)
-                    for name in ("id", "name", "status", "created_at", "ended_at")
-                }
-                out.append({**row, "progress": progress_of(fields)})
-        return out
+    def executions(self, limit: int = 20, inner: bool = False) -> list[dict[str, Any]]:
+        """The latest executions, the newest first; with `inner` those too that belong to a job, its `parent`."""
+        found = (one for one in self._latest() if inner or "parent" not in one)
+        shown = ("id", "name", "status", "created_at", "ended_at", "parent")
+        return [
+            {**{name: fields.get(name) for name in shown}, "progress": progress_of(fields)}
+            for fields in islice(found, limit)
+        ]
+
+    def _latest(self) -> Iterator[dict[str, str]]:
+        """The fields of all executions, the newest first."""
+        start = 0
+        while page := self._redis.zrevrange(keys.executions(), start, start + PAGE - 1):
+            start += PAGE
+            yield from filter(None, (self.store.execution(member.decode()) for member in page))
 
     def resolve(self, id_or_last: str) -> str:
         """The id itself, or that of the latest execution for `last`. Raises NotFound."""
         if id_or_last != LAST:
             self._fields(id_or_last)
             return id_or_last
-        newest = self._redis.zrevrange(keys.executions(), 0, 0)
-        if not newest:
-            raise NotFound("there is no execution yet; `penstock run FILE` starts one")
-        return str(newest[0].decode())
+        for newest in self.executions(limit=1):
+            return str(newest["id"])
+        raise NotFound("there is no execution yet; `penstock run FILE` starts one")
 
     def workflow(self, id_: str) -> Workflow:
         """The workflow of an execution as it was submitted. Raises NotFound."""

@@ -213,5 +213,6 @@ def _faults(path: str, value: Any, above: frozenset[int]) -> Iterator[tuple[str,
             if codec_of(value) is None:
                 yield (
                     path,
-                    f"{type(value).__name__} is not JSON, and no codec is registered for it (register_codec)",
+                    f"{type(value).__name__} is not JSON, and no codec is registered for it (register_codec), "
+                    "nor is there a PENSTOCK_PICKLE_KEY",
                 )

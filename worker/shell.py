@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
@@ -28,10 +29,11 @@ def run(command: str | list[str], **config: Any) -> dict[str, Any]:
     PENSTOCK_CONFIG. Output goes to the job's log; the result is the exit code and
     the last 64 KiB of stdout. Raises CommandFailed with the code and the last lines.
     """
-    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else [str(a) for a in command]
-    values = {key: v if isinstance(v, str) else json.dumps(v) for key, v in config.items()}
+    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else [*map(_text, command)]
+    values = {key: _text(value) for key, value in config.items()}
     environment = {**os.environ, **values, "PENSTOCK_CONFIG": json.dumps(config)}
-    with subprocess.Popen(
+    environment.pop("PENSTOCK_PICKLE_KEY", None)  # of no use to it, and it may print what it has
+    with _started(
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -45,6 +47,23 @@ def run(command: str | list[str], **config: Any) -> dict[str, Any]:
         shown = command if isinstance(command, str) else " ".join(argv)
         raise CommandFailed(f"the command {shown!r} {how}{_quote(last)}")
     return {"exit_code": 0, "stdout": stdout.decode(errors="replace")}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _started(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(argv, **options)
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        size = max(map(len, [*argv, *options["env"].values()]))
+        raise CommandFailed(
+            f"the command cannot be started: its arguments and its config, which is its environment, are longer "
+            f"than this system takes (the longest has {size:,} characters); give it the path of a file"
+        ) from None
 
 
 def _relay(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:

@@ -21,7 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from ..common import context, values
-from ..common.errors import ValueFailed
+from ..common.errors import PenstockError, ValueFailed
 from . import frames
 from .functions import Functions, call
 from .parentage import become_subreaper, tie_to_parent
@@ -185,7 +185,11 @@ class Slot:
             self._called_ns = time.monotonic_ns()  # importing counts once, not for each run
             config, _ = _decode(order.config.decode())
             if values.MARK_BYTES in order.config:
-                config = _with_values(order, config)
+                try:
+                    config = _with_values(order, config)
+                except PenstockError as error:  # its text says all that there is to say
+                    kinds = [cls.__name__ for cls in type(error).__mro__]
+                    return False, b"", error_record(kinds[0], str(error), mro=kinds), {}
             value = call(function, **config)
         except BaseException as error:
             return False, b"", describe_error(error), {}

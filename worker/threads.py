@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 
 VARIABLE = "OMP_NUM_THREADS"
+#: how many processes joblib starts at most, as for scikit-learn's `n_jobs=-1`
+_OF_JOBLIB = "LOKY_MAX_CPU_COUNT"
 #: what a user may have set for the worker
 _OF_USERS = (VARIABLE, "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -22,17 +24,14 @@ class Threads:
     def __init__(self) -> None:
         self._count = 0 if any(name in os.environ for name in _OF_USERS) else 1
         if self._count:
-            os.environ[VARIABLE] = "1"
+            self._set(1)
 
     def use(self, cpus: int) -> None:
-        """The next job has so many cpus, at least 1."""
+        """The next job has so many cpus, at least 1. What a library makes of it is not the job's fault."""
         if cpus == self._count or not self._count:
             return
-        self._count = cpus
-        os.environ[VARIABLE] = str(cpus)
-        with suppress(
-            Exception
-        ):  # of a library that is not as we know it: the job runs all the same
+        self._set(cpus)
+        with suppress(Exception):
             if torch := sys.modules.get("torch"):
                 torch.set_num_threads(cpus)
         with suppress(Exception):
@@ -40,3 +39,7 @@ class Threads:
                 from threadpoolctl import threadpool_limits
 
                 threadpool_limits(cpus)  # type: ignore[no-untyped-call]
+
+    def _set(self, cpus: int) -> None:
+        self._count = cpus
+        os.environ[VARIABLE] = os.environ[_OF_JOBLIB] = str(cpus)

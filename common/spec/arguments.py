@@ -14,12 +14,12 @@ from .wording import near_or_all
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What a function can be given by name. `open`: any other name as well. `first`: the name of the argument
-    that a single one by place would be; '' where that has none."""
+    that a single one by place would be; '' where that has none, None where there can be no such argument."""
 
     names: tuple[str, ...]
     required: tuple[str, ...]
     open: bool
-    first: str = ""
+    first: str | None = ""
 
     def behind_the_first(self) -> Signature:
         """What it can be given by name when its first argument is given by place."""
@@ -44,10 +44,17 @@ def signature_of(function: Callable[..., Any]) -> Signature | None:
         names=tuple(one.name for one in named),
         required=tuple(one.name for one in named if one.default is one.empty),
         open=any(one.kind is one.VAR_KEYWORD for one in parameters),
-        first=next(
-            (one.name for one in parameters[:1] if one.kind is one.POSITIONAL_OR_KEYWORD), ""
-        ),
+        first=_first(parameters),
     )
+
+
+def _first(parameters: list[inspect.Parameter]) -> str | None:
+    for one in parameters[:1]:
+        if one.kind is one.POSITIONAL_OR_KEYWORD:
+            return one.name
+        if one.kind in (one.POSITIONAL_ONLY, one.VAR_POSITIONAL):
+            return ""
+    return None
 
 
 def argument_problems(

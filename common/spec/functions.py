@@ -102,7 +102,13 @@ def _unfit(workflow: Workflow, known: Known) -> Iterator[Problem]:
     for name, job in workflow.jobs.items():
         custom = job.aggregation.custom_aggregator if job.aggregation else None
         signature = known.get(custom) if custom else None
-        if custom and signature:
+        if custom and signature and signature.first is None:
+            where: Path = ("jobs", name, "aggregation", "custom_aggregator")
+            yield (
+                where,
+                f"{custom.partition(':')[2]}() takes no list of outputs, which it is given first",
+            )
+        elif custom and signature:
             rest = signature.behind_the_first()
             yield from argument_problems(("jobs", name), custom, job.config, rest)
 

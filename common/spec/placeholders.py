@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, NoSuchPart
 from ..jsontext import json_writer
+from ..values import named
 from .places import Path
 
 #: Names that an axis or item may not have.
@@ -156,7 +157,7 @@ def lookup(placeholder: Placeholder, names: Mapping[str, Any], opened: Opened = 
         try:
             found = _step(found, step)
         except (KeyError, IndexError, TypeError):
-            raise InputError(
+            raise NoSuchPart(
                 f"{placeholder.shown} names nothing: {walked[:60] or 'here'} {_contents(found)}"
             ) from None
         walked += f"[{step}]" if isinstance(step, int) else f".{step}" if walked else str(step)
@@ -270,6 +271,8 @@ def _not_an_index(step: str) -> int:
 
 
 def _contents(found: Any) -> str:
+    if (about := named(found)) is not None:
+        return f"is a value in a file ({about['codec']}), whose parts have no names"
     if isinstance(found, Mapping):
         names = [str(key) for key in list(found)[:20]]
         return f"holds {', '.join(names)}" if names else "is empty"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .places import Path, Problem
-from .spelling import Spelling, spelling_at
+from .spelling import AGGREGATION, JOB, RESOURCES, TEMPLATE, Spelling, spelling_at
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -65,11 +65,20 @@ def _message(detail: dict[str, Any], loc: Path, spelling: Spelling | None) -> st
         return "is required"
     if kind == "extra_forbidden":
         keys = spelling if spelling and len(loc) == 1 else spelling_at(loc[:-1])
-        return f"unknown key{near_or_all(str(loc[-1]), _names(keys))}"
+        return f"unknown key{_elsewhere(str(loc[-1]), keys)}"
     if kind in _EXPECTED:
         return f"{short(detail['input'])} is not {_EXPECTED[kind]}"
     message = str(detail["msg"])
     return f"{short(detail['input'])}: {message[:1].lower()}{message[1:]}"
+
+
+def _elsewhere(name: str, keys: Spelling) -> str:
+    """Where a key belongs that is not known here, or those that are."""
+    if keys in (JOB, TEMPLATE) and name in RESOURCES.known():
+        return f"; write it into resources: {{{name}: ...}}"
+    if keys is AGGREGATION and name in TEMPLATE.known():
+        return "; it belongs beside the aggregation"
+    return near_or_all(name, _names(keys))
 
 
 def _names(spelling: Spelling) -> list[str]:

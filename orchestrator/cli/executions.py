@@ -113,11 +113,14 @@ def _note(row: Row) -> str:
 
 @click.command(cls=Command)
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "--all", "every", is_flag=True, help="List those too that workflows in jobs have made."
+)
 @pass_app
-def ls(app: App, limit: int) -> None:
+def ls(app: App, limit: int, every: bool) -> None:
     """List the latest executions."""
     with session.open_session(app) as opened:
-        found = opened.service.executions(limit=limit)
+        found = opened.service.executions(limit=limit, inner=every)
     if app.json:
         emit(found)
     elif not found:

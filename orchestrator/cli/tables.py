@@ -27,7 +27,7 @@ def executions_table(found: Sequence[Line]) -> Table:
     lines = [
         (
             line["id"],
-            line["name"],
+            f"{line['name']} of {line['parent']}" if line.get("parent") else line["name"],
             status_text(str(line["status"])),
             progress_text(line.get("progress") or {}),
             duration(seconds(line, now)),

@@ -340,5 +340,10 @@ def test_fan_outs_lie_in_each_other(cluster, sdk_machines):  # F4
         {"id": "all", "type": "fan-in", "fan_out_job_id": "outer", "aggregation": {"strategy": "collect-all"}},
     ]  # fmt: skip
     file = as_yaml(sdk_machines.code / "nested.json", {"jobs": jobs})
-    found = cluster.submit(file).result(60)["aggregated_result"]
+    execution = cluster.submit(file)
+    found = execution.result(60)["aggregated_result"]
+    service = cluster.service
+    assert service.resolve("last") == service.executions(limit=1)[0]["id"] == execution.id
+    parents = [one["parent"] for one in service.executions(inner=True) if one["parent"]]
+    assert len([one for one in parents if one.startswith(execution.id)]) == 4
     assert found == [{"total": n * (n - 1), "each": [4], "n": n} for n in range(1, 5)]

@@ -75,7 +75,7 @@ class FakeService:
     def execution(self, id_: str) -> dict[str, Any]:
         return self.states[-1]
 
-    def executions(self, limit: int = 20) -> list[dict[str, Any]]:
+    def executions(self, limit: int = 20, inner: bool = False) -> list[dict[str, Any]]:
         return [self.execution(ID)]
 
     def result(self, id_: str, job: str | None = None) -> Any:

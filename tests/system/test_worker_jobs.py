@@ -46,7 +46,8 @@ def test_errors_say_what_happened(site: Site) -> None:  # W5, W6
         assert "worker/" not in plain["traceback"]
         assert "str() raised RuntimeError" in run.error("broken")["message"]
         assert run.error("json")["message"] == (
-            "result.model: Broken is not JSON, and no codec is registered for it (register_codec)"
+            "result.model: Broken is not JSON, and no codec is registered for it (register_codec), "
+            "nor is there a PENSTOCK_PICKLE_KEY"
         )
         assert "sys.exit(3)" in run.error("exit")["message"]
         failed = run.error("shell")["message"]

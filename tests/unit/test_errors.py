@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 
+import penstock
 from penstock.common import errors
 from penstock.common.errors import AggregationError, Fault, PenstockError, SpecError
 
@@ -28,6 +29,9 @@ from penstock.common.errors import AggregationError, Fault, PenstockError, SpecE
         ("ClientGone", 1),
         ("StaleToken", 1),
         ("CodeMissing", 1),
+        ("NoSuchPart", 2),
+        ("ValueFailed", 1),
+        ("NotTrusted", 1),
         ("AggregationError", 1),
     ],
 )
@@ -58,3 +62,18 @@ def test_errors_travel_between_processes() -> None:
     fan_in = pickle.loads(pickle.dumps(AggregationError("FANIN_NO_RESULTS", "none", index=3)))
     assert (fan_in.code, str(fan_in)) == ("FANIN_NO_RESULTS", "FANIN_NO_RESULTS: none")
     assert fan_in.about == {"index": 3}
+
+
+def test_what_is_raised_can_be_imported_from_where_the_docs_say() -> None:
+    from penstock import context as module
+    from penstock.context import current
+    from penstock.errors import JobFailed
+
+    assert module.current is current
+    assert JobFailed is errors.JobFailed
+    ours = {
+        name
+        for name, one in vars(errors).items()
+        if isinstance(one, type) and issubclass(one, PenstockError)
+    }
+    assert ours | {"Fault"} == set(penstock.errors.__all__)

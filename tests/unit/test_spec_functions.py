@@ -214,6 +214,7 @@ def test_what_a_custom_aggregator_is_given_is_compared_with_what_it_takes(
     (root / "merges.py").write_text(
         "def one(outputs): pass\ndef more(outputs, scale, label=''): pass\ndef any_(*outputs, **rest): pass\n"
         "def star(*outputs, scale): pass\ndef place(outputs=None, /, scale=1): pass\n"
+        "def none(): pass\n"
     )
     jobs: dict[str, Any] = {"f": {"type": "fan-out", "over": [1], "template": {"command": "true"}}}
     given: list[tuple[str, dict[str, Any]]] = [
@@ -222,6 +223,7 @@ def test_what_a_custom_aggregator_is_given_is_compared_with_what_it_takes(
         ("any_", {"x": 1}),
         ("star", {"scale": 1}),
         ("place", {"scale": 1}),
+        ("none", {}),
     ]
     for name, config in given:
         how = {"strategy": "custom", "custom_aggregator": f"merges:{name}"}
@@ -233,6 +235,7 @@ def test_what_a_custom_aggregator_is_given_is_compared_with_what_it_takes(
         "jobs.one.config.outputs: one() has no argument 'outputs'; it takes none",
         "jobs.more.config.lable: more() has no argument 'lable'; did you mean 'label'?",
         "jobs.more.config: more() needs the argument 'scale'",
+        "jobs.none.aggregation.custom_aggregator: none() takes no list of outputs, which it is given first",
     ]
 
 

@@ -86,6 +86,14 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
         ({"f": template(type="fan-out")}, "jobs.f.template.type: a fan-out makes jobs that run"),
         ({"f": template(run="m:f", priority=11)}, "jobs.f.template.priority: 11 is not between"),
         ({"f": template(run="m:f", colour=1)}, "jobs.f.template.colour: unknown key"),
+        (
+            {"f": {"run": "m:f", "cpus": 2}},
+            "jobs.f.cpus: unknown key; write it into resources: {cpus: ...}",
+        ),
+        (
+            {"f": FAN_OUT, "g": gather(strategy="count", config={})},
+            "jobs.g.aggregation.config: unknown key; it belongs beside the aggregation",
+        ),
         ({"f": fan_out(over=[1])}, "jobs.f.over: parameters and over exclude each other"),
         ({"f": {"type": "fan-out", "template": RUN, "over": 5}}, "jobs.f.over: is neither a list"),
         (

@@ -201,6 +201,17 @@ def test_a_command_is_not_waited_for_beyond_its_end() -> None:  # W2
     os.kill(int(pid), signal.SIGKILL)
 
 
+def test_a_command_gets_json_and_not_the_key_of_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_PICKLE_KEY", "secret")
+    given: list[Any] = ["printf", "%s ", True, None, [1, "a"], "text"]
+    assert run(given)["stdout"] == 'true null [1, "a"] text '  # type: ignore[arg-type]
+    assert run("echo ${PENSTOCK_PICKLE_KEY-none}")["stdout"] == "none\n"
+    with pytest.raises(CommandFailed, match=r"the longest has 1,000,00\d characters"):
+        run(["true", "x" * 1_000_000])
+    with pytest.raises(FileNotFoundError):
+        run(["/no/such/command"])
+
+
 # -- references
 
 

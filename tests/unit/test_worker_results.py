@@ -52,7 +52,7 @@ def test_json_values_come_back_as_they_were(value: Any) -> None:  # W5
     assert json.loads(encode_result(value, LIMIT, Kept())) == value
 
 
-NO_CODEC = "is not JSON, and no codec is registered for it (register_codec)"
+NO_CODEC = "is not JSON, and no codec is registered for it (register_codec), nor is there a PENSTOCK_PICKLE_KEY"
 
 
 class Estimator:
