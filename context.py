@@ -1,5 +1,5 @@
-"""What a job can know about itself: `penstock.context.current()`."""
+"""What a job can know about itself: `penstock.context.current()`; and `waiting`, while it waits for other jobs."""
 
-from .common.context import Ctx, current
+from .common.context import Ctx, current, waiting
 
-__all__ = ["Ctx", "current"]
+__all__ = ["Ctx", "current", "waiting"]
