@@ -20,8 +20,8 @@ DEFAULT_MAX_DELAY_S = 300.0
 DEFAULT_JITTER = 0.1
 
 #: It would be the same again: what a function returned cannot travel, what it was to be given is not there,
-#: or a job that it waited for failed, which has a policy of its own.
-NEVER_MENDED = frozenset({"ResultError", "NoSuchPart", "NotTrusted", "JobFailed"})
+#: or a job that it waited for did not succeed, which has a policy of its own.
+NEVER_MENDED = frozenset({"ResultError", "NoSuchPart", "NotTrusted", "JobFailed", "JobCanceled"})
 
 _DEFAULTS: dict[str, Any] = {
     "max": DEFAULT_MAX,

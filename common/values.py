@@ -12,6 +12,7 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -36,7 +37,7 @@ Where = Callable[[], "Artifacts | None"]
 
 
 class Unwritable(ValueFailed):
-    """A codec refuses a value; it will again."""
+    """A codec refuses a value, or there is no place for it; so it will be again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,9 @@ def _by_content(
 ) -> dict[str, Any]:
     digest = hashlib.sha256(data).hexdigest()
     of = (execution, job, digest[:32])
-    if to and to.has(key := to.key(*of), len(data)):
-        return _mark(codec, key, len(data), digest)
+    with suppress(Exception):  # if it cannot be asked for, it is written
+        if to and to.has(key := to.key(*of), len(data)):
+            return _mark(codec, key, len(data), digest)
     raw = Codec(codec.name, codec.fits, lambda data, file: file.write(data), codec.load)
     return _written(raw, data, to, of)
 
@@ -132,7 +134,7 @@ def keep_json(
     Raises ValueFailed where it cannot be written.
     """
     if to is None:
-        raise ValueFailed(
+        raise Unwritable(
             f"the result is {len(text) / 2**20:.1f} MiB of JSON, over PENSTOCK_RESULT_LIMIT_BYTES: {_SHARED}, or "
             "write it to a file and return the path"
         )
@@ -221,7 +223,12 @@ class _Hashing(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        self._file.write(view)
+        try:
+            self._file.write(view)
+        except OSError:
+            raise
+        except Exception as error:  # of the store's own kind; the codec is not to blame
+            raise OSError(str(error) or repr(error)) from error
         self.digest.update(view)
         self.size += view.nbytes
         return view.nbytes
@@ -256,7 +263,7 @@ def _written(
     codec: Codec, value: Any, to: Artifacts | None, of: tuple[str, str, str]
 ) -> dict[str, Any]:
     if to is None:
-        raise ValueFailed(f"{type(value).__name__} travels as a file: {_SHARED}")
+        raise Unwritable(f"{type(value).__name__} travels as a file: {_SHARED}")
     key = to.key(*of)
     try:
         with to.new(key) as file:

@@ -27,7 +27,9 @@ from ..common.jobs import job_id
 from ..common.settings import Settings
 from ..common.spec.expansion import Expansion, child_index
 from ..common.spec.models import Workflow
+from ..common.spec.placeholders import references
 from ..common.state import fanouts, keys
+from ..common.state.replies import as_mapping
 from ..common.state.states import EXECUTION_TERMINAL, JOB_TERMINAL
 from ..common.state.store import Store
 from . import nodes, queues
@@ -35,7 +37,7 @@ from .audit import audit, repair
 from .changes import Changes, Subscription
 from .checks import checks
 from .deadletter import dead_letters, redrive
-from .engine.work import keep, read_over
+from .engine.work import keep, over_of
 from .insist import insist, retry
 from .rows import (
     JOB_FIELDS,
@@ -58,8 +60,8 @@ if TYPE_CHECKING:
     from ..common.bundles import Bundle
 
 LAST = "last"
-#: executions looked at together
-PAGE = 20
+#: executions that are looked at in one round trip
+PAGE = 100
 StateT = TypeVar("StateT")
 
 #: without a message from Redis, an execution is looked at this often, seconds
@@ -183,7 +185,11 @@ class Service:
         start = 0
         while page := self._redis.zrevrange(keys.executions(), start, start + PAGE - 1):
             start += PAGE
-            yield from filter(None, (self.store.execution(member.decode()) for member in page))
+            with self._redis.pipeline(transaction=False) as pipe:
+                for member in page:
+                    pipe.hgetall(keys.execution(member.decode()))
+                found = pipe.execute()
+            yield from map(as_mapping, filter(None, found))
 
     def resolve(self, id_or_last: str) -> str:
         """The id itself, or that of the latest execution for `last`. Raises NotFound."""
@@ -242,7 +248,9 @@ class Service:
         job = self.workflow(id_).jobs.get(fan_out)
         if job is None or job.kind != "fan-out":
             raise NotFound(f"execution {id_} has no fan-out {fan_out}")
-        over = read_over(self.store, id_, job, self.artifacts)
+        over = None
+        if job.over is not None:
+            over = over_of(job, self.store.results(id_, references(job.over)), self.artifacts)
         return Expansion(job, over).child_ids(start, stop)
 
     def logs(self, id_: str, job: str | None = None) -> list[tuple[str, str]]:

@@ -103,9 +103,7 @@ class Daemon(RqWorker):
             totals=self._options.totals,
             gpus=self._options.gpus,
             environment=environment,
-            result_limit=int(
-                min(self._settings.inline_limit_bytes, self._settings.result_limit_bytes)
-            ),
+            result_limit=int(self._settings.inline_limit_bytes),
             log_limit=int(self._settings.log_limit_bytes),
         )
 

@@ -1,7 +1,8 @@
 """Fills the results of other jobs into a job's configuration.
 
-The daemon does it, but for what is large, and for results that are files and that a placeholder looks
-into: that is left to the job's own process, so that nobody else waits for it.
+The daemon does it, but for a configuration that is large (it holds the outputs of a fan-out), and for
+results that are files and that a placeholder looks into: that is left to the job's own process, so that
+nobody else waits for it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..common.values import MARK, Where, named_json, opened
 CACHE_BYTES = 64 * 1024 * 1024
 
 
-#: Beyond so much JSON, configuration and results together, the job's process does it, bytes.
+#: A configuration of more bytes is filled in by the job's process.
 FILLED_HERE_BYTES = 256 * 1024
 
 _NULL: tuple[int, Any] = (0, None)
@@ -56,15 +57,15 @@ class References:
         Raises InputError for a path that a result does not have, and for one of
         a job without a result.
         """
-        found, size = {}, len(config)
+        found = {}
         for name in names:
             if (execution, name) in self._known:
                 self._known.move_to_end((execution, name))
-                length, found[name] = self._known[execution, name]
-                size += length
-        if size <= FILLED_HERE_BYTES:
+                found[name] = self._known[execution, name][1]
+        if len(config) <= FILLED_HERE_BYTES:
             with suppress(_Elsewhere):
                 return json.dumps(resolve(json.loads(config), found, _only_here)).encode()
+        # the configuration is not even read
         left = {MARK: {_CONFIG: None, _RESULTS: found}}
         return json.dumps(left).encode().replace(b"null", config, 1)
 

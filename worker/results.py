@@ -7,6 +7,7 @@ import math
 import os
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ..common.errors import PenstockError
@@ -47,7 +48,10 @@ def encode_result(value: Any, limit_bytes: int, keeper: Keeper) -> bytes:
     except UnicodeEncodeError:  # a lone surrogate: \uXXXX can carry it
         encoded = json.dumps(json.loads(text)).encode()
     if len(encoded) > limit_bytes:
-        kept = keeper.text(encoded, numbers_beside(value))
+        try:
+            kept = keeper.text(encoded, numbers_beside(value))
+        except Unwritable as error:
+            raise ResultError(str(error)) from None
         encoded = encoded if kept is None else json.dumps(kept).encode()
     return encoded
 
@@ -76,18 +80,7 @@ def metrics_of(value: Any) -> dict[str, float]:
     if not isinstance(value, dict):
         return {}
     inner = value.get("metrics")
-    return _numbers(inner if isinstance(inner, dict) else value)
-
-
-def numbers_beside(value: Any) -> dict[str, Any]:
-    """The numbers of a result where fan-ins look for them: at its top level and in its `metrics`."""
-    if not isinstance(value, dict):
-        return {}
-    inner = value.get("metrics")
-    return {**_numbers(value), **({"metrics": _numbers(inner)} if isinstance(inner, dict) else {})}
-
-
-def _numbers(source: dict[Any, Any]) -> dict[str, float]:
+    source = inner if isinstance(inner, dict) else value
     found: dict[str, float] = {}
     for name, item in source.items():
         number = _number(item)
@@ -95,6 +88,26 @@ def _numbers(source: dict[Any, Any]) -> dict[str, float]:
             found[name] = number
             if len(found) == MAX_METRICS:
                 break
+    return found
+
+
+def numbers_beside(value: Any) -> dict[str, Any]:
+    """The numbers of a result where fan-ins look for them, as they are there: at its top level and in its
+    `metrics`."""
+    if not isinstance(value, dict):
+        return {}
+    inner = value.get("metrics")
+    found = _plain_numbers(value)
+    return {**found, "metrics": _plain_numbers(inner)} if isinstance(inner, dict) else found
+
+
+def _plain_numbers(source: dict[Any, Any]) -> dict[str, float]:
+    found = {}
+    for name, item in source.items():
+        with suppress(TypeError):
+            number = item if isinstance(item, bool | int | float) else _scalar(item)
+            if isinstance(name, str) and type(number) in (int, float):
+                found[name] = number
     return found
 
 
@@ -175,14 +188,16 @@ def _number(value: Any) -> float | None:
 
 def _place(part: Any, path: str, value: Any) -> str:
     """Where a part is in a value; '' where it is not."""
-    if value is part:
-        return path
-    steps: Any = ()
-    if isinstance(value, dict):
-        steps = ((f"{path}.{key}", item) for key, item in value.items())
-    elif isinstance(value, list | tuple):
-        steps = ((f"{path}[{index}]", item) for index, item in enumerate(value))
-    return next((found for step, item in steps if (found := _place(part, step, item))), "")
+    waiting = [(path, value)]
+    while waiting:
+        place, found = waiting.pop()
+        if found is part:
+            return place
+        if isinstance(found, dict):
+            waiting += [(f"{place}.{key}", item) for key, item in found.items()]
+        elif isinstance(found, list | tuple):
+            waiting += [(f"{place}[{index}]", item) for index, item in enumerate(found)]
+    return ""
 
 
 def _explain(value: Any, error: Exception) -> str:

@@ -21,7 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from ..common import context, values
-from ..common.errors import PenstockError, ValueFailed
+from ..common.errors import PenstockError
 from . import frames
 from .functions import Functions, call
 from .parentage import become_subreaper, tie_to_parent
@@ -73,12 +73,13 @@ class _Keeper:
         return values.keep(value, _artifacts(), *self._of)
 
     def text(self, text: bytes, beside: dict[str, Any]) -> Any:
-        to, fits = _artifacts(), len(text) <= _settings().result_limit_bytes
-        if fits and not (to and to.shared):
-            return None
+        fits = len(text) <= _settings().result_limit_bytes
         try:
+            to = _artifacts()
+            if fits and not (to and to.shared):
+                return None
             return values.keep_json(text, beside, to, *self._of)
-        except ValueFailed:
+        except PenstockError:
             if fits:  # the place for files is away, and Redis is not
                 return None
             raise
@@ -187,9 +188,10 @@ class Slot:
             if values.MARK_BYTES in order.config:
                 try:
                     config = _with_values(order, config)
-                except PenstockError as error:  # its text says all that there is to say
-                    kinds = [cls.__name__ for cls in type(error).__mro__]
-                    return False, b"", error_record(kinds[0], str(error), mro=kinds), {}
+                except PenstockError as error:
+                    if error.__cause__ is not None:  # such as an error of a user's codec
+                        raise
+                    return False, b"", error_record(type(error).__name__, str(error)), {}
             value = call(function, **config)
         except BaseException as error:
             return False, b"", describe_error(error), {}

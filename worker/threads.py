@@ -22,6 +22,7 @@ class Threads:
     """The threads of this process's libraries. Where the user has set a variable, nothing is touched."""
 
     def __init__(self) -> None:
+        self._variables = [VARIABLE, *({_OF_JOBLIB} - os.environ.keys())]
         self._count = 0 if any(name in os.environ for name in _OF_USERS) else 1
         if self._count:
             self._set(1)
@@ -42,4 +43,5 @@ class Threads:
 
     def _set(self, cpus: int) -> None:
         self._count = cpus
-        os.environ[VARIABLE] = os.environ[_OF_JOBLIB] = str(cpus)
+        for name in self._variables:
+            os.environ[name] = str(cpus)

@@ -14,7 +14,7 @@ from ..handlers import FAN_IN, FAN_OUT, normalise_type
 from ..values import named
 from .axes import Combinations
 from .models import Job
-from .placeholders import as_text, bind, references, resolve, substitute
+from .placeholders import Opened, as_it_is, as_text, bind, references, resolve, substitute
 
 #: A generated id that is longer than this is cut ...
 LONGEST_ID = 128
@@ -40,13 +40,15 @@ class Child:
 
 
 class Expansion:
-    """The jobs of one fan-out. `over` is the list that its `over:` named, once it is known.
+    """The jobs of one fan-out. `over` is the list that its `over:` named, once it is known; `opened` gives what
+    an item stands for that is elsewhere.
 
     Raises InputError where `over` is no list.
     """
 
-    def __init__(self, job: Job, over: list[Any] | None = None) -> None:
+    def __init__(self, job: Job, over: list[Any] | None = None, opened: Opened = as_it_is) -> None:
         self.source = job.id
+        self._opened = opened
         self.template = job.template
         self._item = job.as_
         self._combinations = Combinations(job)
@@ -115,13 +117,13 @@ class Expansion:
         id_ = self._id(index, parameters)
         names = {"index": index, **parameters}
         template = self.template
-        config = bind(template.config, names) if template else {}
+        config = bind(template.config, names, self._opened) if template else {}
         return Child(
             index=index,
             id=id_,
             name=self._name(id_, names),
             run=template.run if template else None,
-            command=_command(template.command, names) if template else None,
+            command=_command(template.command, names, self._opened) if template else None,
             config=config,
             parameters=parameters,
             metadata={"source_job_id": self.source, "index": index, "parameters": parameters},
@@ -170,13 +172,13 @@ def _literal_items(over: Any) -> Any:
 
 
 def _command(
-    command: str | tuple[str, ...] | None, names: Mapping[str, Any]
+    command: str | tuple[str, ...] | None, names: Mapping[str, Any], opened: Opened
 ) -> str | tuple[str, ...] | None:
     if command is None:
         return None
     if isinstance(command, str):
-        return as_text(bind(command, names))
-    return tuple(as_text(part) for part in bind(command, names))
+        return as_text(bind(command, names, opened))
+    return tuple(as_text(part) for part in bind(command, names, opened))
 
 
 def _type(job: Job | Mapping[str, Any]) -> str:

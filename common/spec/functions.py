@@ -109,8 +109,12 @@ def _unfit(workflow: Workflow, known: Known) -> Iterator[Problem]:
                 f"{custom.partition(':')[2]}() takes no list of outputs, which it is given first",
             )
         elif custom and signature:
-            rest = signature.behind_the_first()
-            yield from argument_problems(("jobs", name), custom, job.config, rest)
+            yield from argument_problems(
+                ("jobs", name), custom, job.config, signature.behind_the_first()
+            )
+            if signature.first and signature.first in job.config and signature.open:
+                what = f"is the list of outputs, which {custom.partition(':')[2]}() is given"
+                yield ("jobs", name, "config", signature.first), what
 
 
 def _named_functions(workflow: Workflow) -> Iterator[tuple[Path, str]]:

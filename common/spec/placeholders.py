@@ -68,7 +68,8 @@ class Placeholder:
 Opened = Callable[[Any], Any]
 
 
-def _as_it_is(value: Any) -> Any:
+def as_it_is(value: Any) -> Any:
+    """Nothing is elsewhere."""
     return value
 
 
@@ -77,7 +78,7 @@ class Malformed(InputError):
 
 
 def substitute(
-    value: Any, names: Mapping[str, Any], *, final: bool, opened: Opened = _as_it_is
+    value: Any, names: Mapping[str, Any], *, final: bool, opened: Opened = as_it_is
 ) -> Any:
     """The value with the placeholders whose root is in `names` filled in; a copy, in a single pass.
 
@@ -96,12 +97,12 @@ def substitute(
     return value
 
 
-def bind(value: Any, names: Mapping[str, Any]) -> Any:
+def bind(value: Any, names: Mapping[str, Any], opened: Opened = as_it_is) -> Any:
     """Fill in what `names` holds; every other placeholder and all escapes stay as they are."""
-    return substitute(value, names, final=False)
+    return substitute(value, names, final=False, opened=opened)
 
 
-def resolve(value: Any, results: Mapping[str, Any], opened: Opened = _as_it_is) -> Any:
+def resolve(value: Any, results: Mapping[str, Any], opened: Opened = as_it_is) -> Any:
     """The final value: `${jobs.NAME.result...}` filled from results by job name, escapes removed.
 
     `opened` as for `substitute`. Raises InputError that names the placeholder and what exists.
@@ -146,7 +147,7 @@ def placeholders(value: Any, path: Path = ()) -> Iterator[tuple[Path, Placeholde
             yield from placeholders(item, (*path, index))
 
 
-def lookup(placeholder: Placeholder, names: Mapping[str, Any], opened: Opened = _as_it_is) -> Any:
+def lookup(placeholder: Placeholder, names: Mapping[str, Any], opened: Opened = as_it_is) -> Any:
     """The value that a placeholder names; InputError says how far its path leads."""
     if not placeholder.steps and placeholder.name in names:
         return names[placeholder.name]
@@ -162,6 +163,16 @@ def lookup(placeholder: Placeholder, names: Mapping[str, Any], opened: Opened = 
             ) from None
         walked += f"[{step}]" if isinstance(step, int) else f".{step}" if walked else str(step)
     return found
+
+
+def _whole(value: Any, opened: Opened) -> Any:
+    """The value with all that it stands for, at any depth."""
+    if opened is as_it_is:
+        return value
+    value = opened(value)
+    if isinstance(value, Mapping):
+        return {key: _whole(item, opened) for key, item in value.items()}
+    return [_whole(item, opened) for item in value] if isinstance(value, list) else value
 
 
 def as_text(value: Any) -> str:
@@ -190,7 +201,7 @@ def _written(
         raise InputError(str(piece))
     if not final and piece.name not in names:
         return piece.text
-    inserted = as_text(opened(lookup(piece, names, opened)))
+    inserted = as_text(_whole(lookup(piece, names, opened), opened))
     return inserted if final else _escape_text(inserted)
 
 

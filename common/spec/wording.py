@@ -13,6 +13,8 @@ from .spelling import AGGREGATION, JOB, RESOURCES, TEMPLATE, Spelling, spelling_
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+#: What is written into an aggregation by mistake.
+_BESIDE = ("config", "parameters", "retry", "timeout", "priority", "resources", "capabilities")
 #: Names that are compared for a suggestion; a workflow may have many thousands of jobs.
 _COMPARED = 2000
 
@@ -76,7 +78,7 @@ def _elsewhere(name: str, keys: Spelling) -> str:
     """Where a key belongs that is not known here, or those that are."""
     if keys in (JOB, TEMPLATE) and name in RESOURCES.known():
         return f"; write it into resources: {{{name}: ...}}"
-    if keys is AGGREGATION and name in TEMPLATE.known():
+    if keys is AGGREGATION and name in _BESIDE:
         return "; it belongs beside the aggregation"
     return near_or_all(name, _names(keys))
 

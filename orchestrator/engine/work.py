@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from ...common.jobs import Token, rq_data
 from ...common.outcomes import FINISHED, ChildOutcome
 from ...common.spec.expansion import Expansion
 from ...common.spec.models import Aggregation, Job, Workflow
-from ...common.spec.placeholders import escape, references, resolve, unescape
+from ...common.spec.placeholders import Opened, as_it_is, escape, references, resolve, unescape
 from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
 from ...common.state.store import Store
 from ...common.values import Where, keep_json, opened
@@ -48,9 +48,9 @@ KEPT = 4
 class FanOut:
     """A fan-out's jobs, and its result (JSON), which is made when it is asked for first."""
 
-    def __init__(self, job: Job, over: Any = None):
+    def __init__(self, job: Job, over: Any = None, opened: Opened = as_it_is):
         self._job = job
-        self.expansion = Expansion(job, over)
+        self.expansion = Expansion(job, over, opened)
 
     @cached_property
     def output(self) -> str:
@@ -77,6 +77,7 @@ class Engine:
         self._fold_after = max(1, window // self._chunk // 2)  # so many chunks
         self._name = name
         self._workflows: OrderedDict[str, Workflow] = OrderedDict()
+        self._last_over: tuple[tuple[str, str, dict[str, bytes]], FanOut] | None = None
         self._fan_outs: OrderedDict[tuple[str, str], FanOut] = OrderedDict()
 
     def perform(self, item: str, go_on: Callable[[], None] = lambda: None) -> None:
@@ -130,11 +131,21 @@ class Engine:
 
     def _fan_out(self, execution: str, job: Job) -> FanOut:
         if job.over is not None:
-            return FanOut(job, read_over(self._store, execution, job, self._files))
+            return self._fan_out_over(execution, job)
         place = (execution, job.id)
         if place not in self._fan_outs:
             keep(self._fan_outs, place, FanOut(job))
         return self._fan_outs[place]
+
+    def _fan_out_over(self, execution: str, job: Job) -> FanOut:
+        """The last one stays, while the results that it runs over do: its list may be a large file."""
+        found = self._store.results(execution, references(job.over))
+        place = (execution, job.id, found)
+        if self._last_over is None or self._last_over[0] != place:
+            over = over_of(job, found, self._files)
+            made = FanOut(job, over, lambda one: opened(one, self._files))
+            self._last_over = (place, made)
+        return self._last_over[1]
 
     def _expand(
         self, execution: str, job: Job, workflow: Workflow, go_on: Callable[[], None]
@@ -335,14 +346,11 @@ def static_chunks(execution: str, workflow: Workflow) -> Iterator[Chunk]:
         yield Chunk(STATIC, number, start + CHUNK >= count, list(islice(jobs, CHUNK)))
 
 
-def read_over(store: Store, execution: str, job: Job, files: Where) -> Any:
-    """The list that a fan-out runs over, out of the results that it names; None without one.
+def over_of(job: Job, found: Mapping[str, bytes], files: Where) -> Any:
+    """The list that a fan-out runs over, out of the results (JSON by job) that it names.
 
     Raises InputError, and ValueFailed or NotFound where a result is a file that cannot be read here.
     """
-    if job.over is None:
-        return None
-    found = store.results(execution, references(job.over))
     results = {name: json.loads(text) for name, text in found.items()}
     return opened(resolve(job.over, results, lambda one: opened(one, files)), files)
 

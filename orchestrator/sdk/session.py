@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import threading
@@ -25,6 +26,7 @@ from ...common.errors import (
     InputError,
     PenstockError,
     RedisUnavailable,
+    ValueFailed,
 )
 from ...common.jobs import job_id, new_execution_id, rq_data
 from ...common.pickles import CLOUDPICKLE
@@ -47,6 +49,7 @@ from .tasks import Task
 from .unmet import Unmet, asks_for
 from .workflows import Workflow
 
+log = logging.getLogger("penstock.client")
 R = TypeVar("R")
 
 #: what stands for the function of an array, whose jobs its program makes
@@ -128,7 +131,7 @@ class Session:
         with self._lock:
             self._open(prepared)
             job: Job[R] = Job(self, self._next_name(prepared))
-            fields = {**prepared.settings, **self._call_fields(prepared, config)}
+            fields = {**prepared.settings, **call_fields(prepared.run, config, None)}
             self._listener.watch(job, submitted=False)
             try:
                 self._add(self._new_job(job.name, upstreams, fields))
@@ -193,17 +196,19 @@ class Session:
             argument: travelling.as_json(value, f"{where}argument {argument!r} of {name}()")
             for argument, value in given.items()
         }
-        return config, tuple(travelling.upstreams)
-
-    def _call_fields(self, prepared: Prepared, config: dict[str, Any]) -> Fields:
-        def keep(text: bytes) -> dict[str, Any] | None:
-            files = self._service.artifacts()
-            if files is None or not files.shared:  # not sure to be seen by the node
-                return None
-            return keep_json_by_content(text, files, self.id, prepared.name)
-
         limit = int(self._service.settings.inline_limit_bytes)
-        return call_fields(prepared.run, inline(config, limit, keep), None)
+        return inline(config, limit, self._as_file), tuple(travelling.upstreams)
+
+    def _as_file(self, text: bytes) -> dict[str, Any] | None:
+        """What stands for a large argument; None where it goes to Redis, as a node might not see the file."""
+        files = self._service.artifacts()
+        if files is None or not files.shared:
+            return None
+        try:
+            return keep_json_by_content(text, files, self.id, "arguments")
+        except ValueFailed as error:
+            log.warning("an argument of %d bytes goes to Redis: %s", len(text), error)
+            return None
 
     def _prepare(self, task: Task[Any, Any]) -> Prepared:
         key = task.function, repr(sorted(task.options.items()))
@@ -358,7 +363,7 @@ class Session:
     ) -> NewJob:
         fields = {
             **prepared.settings,
-            **self._call_fields(prepared, config),
+            **call_fields(prepared.run, config, None),
             "group": array,
             "meta": json.dumps({"source_job_id": array, "index": index}),
         }

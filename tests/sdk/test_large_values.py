@@ -65,6 +65,10 @@ def workflow(machines: Machines) -> Path:
         {"id": "beyond", "run": "value_tasks:echoed", "config": {"value": "${jobs.listed.result.rows[40]}"},
          "on_failure": "continue"},
         {"id": "each", "type": "fan-out", "over": "${jobs.listed.result.rows}", "template": template},
+        {"id": "rows", "type": "fan-out", "over": [1, 2], "template": {"run": "value_tasks:listed", "config": {"count": 40}}},
+        {"id": "both", "type": "fan-in", "fan_out_job_id": "rows", "aggregation": {"strategy": "collect-all"}},
+        {"id": "inner", "type": "fan-out", "over": "${jobs.both.result.aggregated_result}",
+         "template": {"run": "value_tasks:echoed", "config": {"value": "${item.rows[39].n}"}}},
         {"id": "all", "type": "fan-in", "fan_out_job_id": "each", "aggregation": {"strategy": "collect-all"}},
     ]  # fmt: skip
     return as_yaml(machines.code / "rows.json", {"jobs": jobs})
@@ -75,7 +79,7 @@ def test_a_result_that_is_a_file_is_looked_into_as_any_other(cluster, machines, 
     execution.wait(30)
     jobs = cluster.service.execution(execution.id)["jobs"]
     assert jobs["listed"]["result"]["$penstock"]["codec"] == "json"
-    assert jobs["last"]["result"] == 39
+    assert jobs["last"]["result"] == jobs["inner_0"]["result"] == jobs["inner_1"]["result"] == 39
     assert jobs["said"]["result"]["stdout"] == "row 39\n"
     assert jobs["beyond"]["attempt"] == 1
     error = jobs["beyond"]["error"]

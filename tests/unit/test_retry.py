@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.common.retry import delay_s, retries
+from penstock.common import errors
+from penstock.common.retry import NEVER_MENDED, delay_s, retries
 from penstock.common.spec.models import Retry
+from penstock.worker import results
 
 PLAIN = {"jitter": 0.0}
 
@@ -74,8 +76,10 @@ def test_rules_by_error_class(
     assert retries({"on": on, "not_on": not_on}, [f"lib.{name}" for name in MRO]) is expected
 
 
-def test_a_result_that_cannot_travel_is_no_better_the_next_time() -> None:  # W6
-    names = ["ResultError", "PenstockError", "Exception"]
+@pytest.mark.parametrize("name", sorted(NEVER_MENDED))
+def test_what_would_fail_again_is_not_retried_unless_it_is_named(name: str) -> None:  # W6
+    names = [name, "PenstockError", "Exception"]
+    assert hasattr(errors, name) or hasattr(results, name)
     assert not retries({}, names)
     assert not retries({"max": 5, "not_on": ["ValueError"]}, names)
-    assert retries({"on": ["ResultError"]}, names)
+    assert retries({"on": [name]}, names)

@@ -214,7 +214,7 @@ def test_what_a_custom_aggregator_is_given_is_compared_with_what_it_takes(
     (root / "merges.py").write_text(
         "def one(outputs): pass\ndef more(outputs, scale, label=''): pass\ndef any_(*outputs, **rest): pass\n"
         "def star(*outputs, scale): pass\ndef place(outputs=None, /, scale=1): pass\n"
-        "def none(): pass\n"
+        "def none(): pass\ndef all_(outputs, **rest): pass\n"
     )
     jobs: dict[str, Any] = {"f": {"type": "fan-out", "over": [1], "template": {"command": "true"}}}
     given: list[tuple[str, dict[str, Any]]] = [
@@ -224,6 +224,7 @@ def test_what_a_custom_aggregator_is_given_is_compared_with_what_it_takes(
         ("star", {"scale": 1}),
         ("place", {"scale": 1}),
         ("none", {}),
+        ("all_", {"outputs": 1}),
     ]
     for name, config in given:
         how = {"strategy": "custom", "custom_aggregator": f"merges:{name}"}
@@ -236,6 +237,7 @@ def test_what_a_custom_aggregator_is_given_is_compared_with_what_it_takes(
         "jobs.more.config.lable: more() has no argument 'lable'; did you mean 'label'?",
         "jobs.more.config: more() needs the argument 'scale'",
         "jobs.none.aggregation.custom_aggregator: none() takes no list of outputs, which it is given first",
+        "jobs.all_.config.outputs: is the list of outputs, which all_() is given",
     ]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,10 @@ def test_a_large_text_keeps_its_metrics_in_sight(store):
     assert (metric_of(child, "x"), metric_of(child, "y")) == (0.5, 1)
     assert metrics_of(made) == metrics_of(text) == {"y": 1}
     assert values.loaded(made, lambda: store) == text
+    beside = numbers_beside(
+        {"nan": math.nan, "big": 2**60 + 1, "np": np.float32(0.5), "no": True, "t": "x"}
+    )
+    assert (math.isnan(beside.pop("nan")), beside) == (True, {"big": 2**60 + 1, "np": 0.5})
 
 
 @dataclass
@@ -114,6 +120,28 @@ def test_what_a_codec_cannot_write_leaves_no_file(store, tmp_path):
     ):
         values.keep(np.array([{}], dtype=object), store, EXECUTION, "job")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+class Away:
+    """A store whose client has errors of its own kind."""
+
+    where, shared = "away", True
+    key = staticmethod(Artifacts.key)
+
+    @contextmanager
+    def new(self, key: str) -> Iterator[Any]:
+        yield self
+
+    def write(self, data: Any) -> None:
+        raise RuntimeError("endpoint not reachable")
+
+
+def test_an_error_of_the_store_is_not_the_codecs() -> None:
+    with pytest.raises(
+        values.ValueFailed, match="could not be written to away: endpoint"
+    ) as caught:
+        values.keep(np.arange(3), Away(), EXECUTION, "job")  # type: ignore[arg-type]
+    assert not isinstance(caught.value, values.Unwritable)
 
 
 def test_a_pickle_in_disguise_is_not_run(store, tmp_path):

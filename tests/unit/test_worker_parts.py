@@ -21,7 +21,7 @@ from penstock.common.artifacts import Artifacts
 from penstock.common.errors import CodeMissing, InputError
 from penstock.common.spec.models import Job
 from penstock.common.spec.placeholders import escape
-from penstock.orchestrator.engine.work import read_over
+from penstock.orchestrator.engine.work import over_of
 from penstock.worker import frames
 from penstock.worker.devices import Devices
 from penstock.worker.fanin import custom
@@ -263,20 +263,16 @@ def test_a_result_in_a_file_that_a_result_names_is_looked_into(tmp_path: Path) -
     config = b'{"k": "${jobs.best.result.aggregated_result.rows[0]}"}'
     sent = json.loads(references.fill("x", ("best",), config))
     assert filled(sent, lambda: store) == {"k": 5}
+    config = b'{"k": "all: ${jobs.best.result}"}'
+    sent = json.loads(references.fill("x", ("best",), config))
+    assert json.loads(filled(sent, lambda: store)["k"][5:]) == {
+        **best,
+        "aggregated_result": {"rows": [5]},
+    }
     job = Job.model_validate(
         {"id": "f", "type": "fan-out", "over": "${jobs.best.result.aggregated_result.rows}", "template": {"run": "m:f"}}
     )  # fmt: skip
-    assert read_over(_Results({"best": json.dumps(best).encode()}), "x", job, lambda: store) == [5]  # type: ignore[arg-type]
-
-
-class _Results:
-    """A store that has these results."""
-
-    def __init__(self, found: dict[str, bytes]) -> None:
-        self._found = found
-
-    def results(self, execution: str, names: tuple[str, ...]) -> dict[str, bytes]:
-        return {name: self._found[name] for name in names}
+    assert over_of(job, {"best": json.dumps(best).encode()}, lambda: store) == [5]
 
 
 def test_what_is_large_is_left_to_the_jobs_own_process() -> None:  # Q8
@@ -287,6 +283,8 @@ def test_what_is_large_is_left_to_the_jobs_own_process() -> None:  # Q8
     text = json.dumps(given).encode()
     sent = references.fill("x", ("a",), text)
     assert text in sent
+    references.add("x", {"big": json.dumps(["x" * FILLED_HERE_BYTES, 7]).encode()})
+    assert references.fill("x", ("big",), b'{"k": "${jobs.big.result[1]}"}') == b'{"k": 7}'
     assert filled(json.loads(sent), lambda: None) == {
         "outputs": outputs,
         "config": {"k": [1]},
