@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.errors import WaitTimeout
 from ..common.state import keys
+from ..common.state.replies import as_mapping
 from .rows import Living, node_row
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def rows(client: Any) -> list[dict[str, Any]]:
             pipe.hgetall(keys.node(id_))
         found = pipe.execute()
     return [
-        node_row(id_, now_ms - beat, {name.decode(): value.decode() for name, value in raw.items()})
+        node_row(id_, now_ms - beat, as_mapping(raw))
         for (id_, beat), raw in zip(beats, found, strict=True)
     ]
 

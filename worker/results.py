@@ -187,16 +187,16 @@ def _number(value: Any) -> float | None:
 
 
 def _place(part: Any, path: str, value: Any) -> str:
-    """Where a part is in a value; '' where it is not."""
+    """Where a part is that JSON has come to, so that none before it holds itself; '' where it is not."""
     waiting = [(path, value)]
     while waiting:
         place, found = waiting.pop()
         if found is part:
             return place
         if isinstance(found, dict):
-            waiting += [(f"{place}.{key}", item) for key, item in found.items()]
+            waiting += [(f"{place}.{key}", item) for key, item in found.items()][::-1]
         elif isinstance(found, list | tuple):
-            waiting += [(f"{place}[{index}]", item) for index, item in enumerate(found)]
+            waiting += [(f"{place}[{index}]", item) for index, item in enumerate(found)][::-1]
     return ""
 
 

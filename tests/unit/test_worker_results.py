@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.common.values import codec_of
+from penstock.common.values import Unwritable, codec_of
 from penstock.worker.results import (
     MAX_MESSAGE,
     ResultError,
@@ -172,3 +172,17 @@ def test_a_long_error_is_cut() -> None:  # W6
     assert len(record["message"]) < MAX_MESSAGE + 10
     assert record["traceback"].startswith("... y")
     assert record["mro"] == ["E"]
+
+
+class Refusing(Kept):
+    """Whose codec writes no value."""
+
+    def value(self, value: Any) -> Any:
+        raise Unwritable("could not be written")
+
+
+def test_the_place_of_what_cannot_be_written_is_told_though_a_value_holds_itself() -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    with pytest.raises(ResultError, match=r"result\.a\[1\]: could not be written"):
+        encode_result({"a": [1, {2}], "ring": ring}, LIMIT, Refusing())
