@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ...common.jobs import split_job_id
 from .output import clean
 from .render import STYLES, status_text, table
 from .view import Row, duration, error_line, parse_time, seconds, shorten
@@ -27,7 +28,7 @@ def executions_table(found: Sequence[Line]) -> Table:
     lines = [
         (
             line["id"],
-            f"{line['name']} of {line['parent']}" if line.get("parent") else line["name"],
+            _name(line),
             status_text(str(line["status"])),
             progress_text(line.get("progress") or {}),
             duration(seconds(line, now)),
@@ -36,6 +37,12 @@ def executions_table(found: Sequence[Line]) -> Table:
         for line in found
     ]
     return table(["id", "name", "status", "jobs", "time", "created"], lines)
+
+
+def _name(line: Line) -> str:
+    """What an execution is called; of one that a job has made, in which one that job is."""
+    parent, _ = split_job_id(line.get("parent") or "")
+    return f"{line['name']} of {parent}" if parent else str(line["name"])
 
 
 def progress_text(progress: Line) -> str:
