@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         try:
             return cls(**_present(given))
         except ValidationError as error:
-            raise InputError(_explain(error)) from error
+            raise InputError(_explain(error)) from None
 
     def override(self, **given: Any) -> Self:
         """A copy with these settings in place, checked; None means not given.
