@@ -31,7 +31,6 @@ def aggregate(
     quantiles: Sequence[float] | None = None,
     on_failed: str = "fail",
     min_success: int | float | None = None,
-    total: int | None = None,
     source_job_id: str = "",
     folded: Iterable[tuple[int, Any]] = (),
 ) -> dict[str, Any]:
@@ -39,7 +38,6 @@ def aggregate(
     best-metric, worst-metric and top-k have `chosen`, the indexes of the children that they took, and
     majority-vote has `votes`, how many gave the most common output.
 
-    `total` is the number of jobs that the fan-out made (by default the number of children given).
     `folded` are finished children that are not among them: how many, and the `state` of their fold.
     `ascending` means that the lowest value of the metric is the best; `k` (1) is how many top-k gives,
     `quantiles` (0, 0.25, 0.5, 0.75, 1) which of them quantiles does. `custom` is not run here:
@@ -48,7 +46,7 @@ def aggregate(
     options = options_of(metric_name, ascending, k, quantiles)
     fold = fold_of(strategy, options)
     takes_failed = on_failed == "pass" and isinstance(fold, Collected)
-    gate = _Gate(on_failed, min_success, total)
+    gate = _Gate(on_failed, min_success)
     taken = 0
     for count, state in folded:
         cast(Partial, fold).take(state)
@@ -86,11 +84,10 @@ def collect_outputs(
     children: Iterable[ChildOutcome],
     on_failed: str = "fail",
     min_success: int | float | None = None,
-    total: int | None = None,
 ) -> list[Any]:
     """The outputs in index order, for a custom aggregator. Raises AggregationError."""
     found: list[Any] = aggregate(
-        "collect-all", children, on_failed=on_failed, min_success=min_success, total=total
+        "collect-all", children, on_failed=on_failed, min_success=min_success
     )["aggregated_result"]
     return found
 
@@ -98,10 +95,9 @@ def collect_outputs(
 class _Gate:
     """What becomes of children that did not finish."""
 
-    def __init__(self, on_failed: str, min_success: int | float | None, total: int | None) -> None:
+    def __init__(self, on_failed: str, min_success: int | float | None) -> None:
         self.on_failed = on_failed
         self.min_success = min_success
-        self.total = total
         self.finished = 0
         self.failed = 0
         self.first_failed: ChildOutcome | None = None
@@ -118,7 +114,7 @@ class _Gate:
 
     def check(self, taken: int) -> None:
         """Raise AggregationError unless the children suffice, of whom `taken` were taken in."""
-        total = self.finished + self.failed if self.total is None else self.total
+        total = self.finished + self.failed
         first = self.first_failed
         if not total:
             raise AggregationError("FANIN_NO_RESULTS", "the fan-out made no jobs")

@@ -65,7 +65,8 @@ class Settlement:
     """The end of one attempt, as the daemon reports it.
 
     `outcome` is finished, failed, crashed (the process died) or stopped (by a
-    command). `retry_ms` is the delay before the next attempt, -1 for none.
+    command). `metrics` are the numbers in its result, for `stop_when`. `retry_ms` is the delay
+    before the next attempt, -1 for none.
     """
 
     token: Token

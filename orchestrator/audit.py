@@ -280,7 +280,7 @@ def _counts(store: Store, found: _Execution, since: str) -> Iterator[Finding]:
         children.setdefault(row["group"], []).append(row)
     for name, group in found.groups.items():
         if "created" in group:
-            right = _of_group(children.get(name, []), gone[name])
+            right = _of_group(children.get(name, []), gone[name], "stopped_by" in group)
             yield from _compare(store, found.id, name, since, group, right)
 
 
@@ -314,10 +314,12 @@ def _of_execution(rows: dict[str, Row], gone: int) -> dict[str, int]:
     return {"jobs": len(rows) + gone, **ends, **running}
 
 
-def _of_group(children: Sequence[Row], gone: int) -> dict[str, int]:
-    """What the counts of a fan-out must be, by its jobs; beside these so many finished and are gone."""
+def _of_group(children: Sequence[Row], gone: int, stopped: bool) -> dict[str, int]:
+    """What the counts of a fan-out must be, by its jobs; beside these so many finished and are gone.
+    `stopped`: those that are canceled need not run."""
     ended = [row for row in children if row["status"] in JOB_TERMINAL]
-    unfinished = [row for row in ended if row["status"] != "finished"]
+    well = ("finished", "canceled") if stopped else ("finished",)
+    unfinished = [row for row in ended if row["status"] not in well]
     bad = [row for row in unfinished if row["on_failure"] != "continue"]
     admitted = sum("g" in row["gate"] for row in children)
     return {

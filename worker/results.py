@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..common.errors import PenstockError
 from ..common.jsontext import json_writer
+from ..common.outcomes import LARGEST_INTEGER
 from ..common.values import Unwritable, codec_of
 
 MAX_METRICS = 1000
@@ -76,18 +77,22 @@ def _with_kept(value: Any, error: Exception, keeper: Keeper) -> str:
 
 
 def metrics_of(value: Any) -> dict[str, float]:
-    """All finite numbers of `value["metrics"]` if that is a mapping, else of the top level."""
+    """All finite numbers where fan-ins look for a metric: in `value["metrics"]` if that is a mapping, then
+    at the top level."""
     if not isinstance(value, dict):
         return {}
     inner = value.get("metrics")
-    source = inner if isinstance(inner, dict) else value
     found: dict[str, float] = {}
-    for name, item in source.items():
-        number = _number(item)
-        if number is not None and isinstance(name, str):
-            found[name] = number
-            if len(found) == MAX_METRICS:
-                break
+    for source in (inner, value) if isinstance(inner, dict) else (value,):
+        for name, item in source.items():
+            if (
+                isinstance(name, str)
+                and name not in found
+                and (number := _number(item)) is not None
+            ):
+                found[name] = number
+                if len(found) == MAX_METRICS:
+                    return found
     return found
 
 
@@ -179,10 +184,9 @@ def _number(value: Any) -> float | None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-    try:
-        number = float(value)
-    except OverflowError:
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
         return None
+    number = float(value)
     return number if math.isfinite(number) else None
 
 

@@ -184,6 +184,13 @@ def amount(least: float, most: float = math.inf) -> Callable[[object], float]:
     return check
 
 
+def number(value: object) -> float:
+    found = _number(value)
+    if found is None:
+        raise ValueError(f"{short(value)} is not a number")
+    return found
+
+
 def one_of(*choices: str) -> Callable[[object], str]:
     """One of some words, in any case, with `-` or `_`, or in camelCase."""
 
@@ -279,6 +286,7 @@ Count = Annotated[int, BeforeValidator(at_least(0))]
 Positive = Annotated[int, BeforeValidator(at_least(1))]
 Priority = Annotated[int, BeforeValidator(between(1, 10))]
 Amount = Annotated[float, BeforeValidator(amount(0))]
+Number = Annotated[float, BeforeValidator(number)]
 Factor = Annotated[float, BeforeValidator(amount(1))]
 Fraction = Annotated[float, BeforeValidator(amount(0, 1))]
 Fractions = Annotated[tuple[float, ...], BeforeValidator(fractions)]

@@ -22,6 +22,7 @@ _FAN_OUT_FIELDS = (
     "exclude",
     "max_parallel_jobs",
     "keep_results",
+    "stop_when",
 )
 _FAN_IN_FIELDS = ("fan_out_job_id", "aggregation")
 

@@ -6,6 +6,7 @@ keys, and is frozen. A model checks itself only; what jobs mean to each other is
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
@@ -125,6 +126,36 @@ class Aggregation(_Model):
     min_success: fields.MinSuccess | None = None
 
 
+class StopWhen(_Model):
+    """When a fan-out's other jobs need not run: a child's metric is at least, or at most, so much."""
+
+    spelling = spelling.STOP_WHEN
+
+    metric_name: fields.Text
+    at_least: fields.Number | None = None
+    at_most: fields.Number | None = None
+
+    @classmethod
+    def _expanded(cls, data: Any) -> Any:
+        if not isinstance(data, str):
+            return data
+        written = re.fullmatch(r"\s*(\S.*?)\s*(>=|<=)\s*(\S+)\s*", data)
+        if not written:
+            raise ValueError(f"'{data}' is not METRIC >= NUMBER or METRIC <= NUMBER")
+        metric, sign, bound = written.groups()
+        return {"metric_name": metric, "at_least" if sign == ">=" else "at_most": bound}
+
+    @classmethod
+    def _adapted(cls, data: dict[Any, Any]) -> dict[Any, Any]:
+        if ("at_least" in data) == ("at_most" in data):
+            raise ValueError("needs at_least or at_most, and not both")
+        return data
+
+    def to_json(self) -> str:
+        """As the scripts take it."""
+        return self.model_dump_json(exclude_none=True)
+
+
 class Work(_Model):
     """What runs, and how: shared by jobs and by the template of a fan-out."""
 
@@ -175,6 +206,7 @@ class Job(Work):
     exclude: tuple[fields.JsonObject, ...] | None = None
     max_parallel_jobs: fields.Positive | None = None
     keep_results: bool | None = None
+    stop_when: StopWhen | None = None
     fan_out_job_id: fields.Text | None = None
     aggregation: Aggregation | None = None
 

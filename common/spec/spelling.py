@@ -99,6 +99,7 @@ AGGREGATION = Spelling(
     on_failed=("failed_children",),
     min_success=(),
 )
+STOP_WHEN = Spelling(metric_name=(), at_least=(), at_most=())
 TEMPLATE = Spelling(**(_WORK | {"config": ("parameters",), "name_pattern": ()}))
 JOB = Spelling(
     **_WORK,
@@ -116,6 +117,7 @@ JOB = Spelling(
     exclude=(),
     max_parallel_jobs=(),
     keep_results=(),
+    stop_when=(),
     fan_out_job_id=(),
     aggregation=(),
 )
@@ -136,9 +138,10 @@ _INSIDE = {
     "resources": RESOURCES,
     "parameters": AXIS,
     "aggregation": AGGREGATION,
+    "stop_when": STOP_WHEN,
     "template": TEMPLATE,
 }
-_ALL = (JOB, TEMPLATE, WORKFLOW, AGGREGATION, RETRY, RESOURCES, AXIS)
+_ALL = (JOB, TEMPLATE, WORKFLOW, AGGREGATION, STOP_WHEN, RETRY, RESOURCES, AXIS)
 #: Fields that are written in another unit or, on jobs that are no fan-out, under another name.
 _STANDS_FOR = {"timeout_s": ("timeout_ms", "timeoutMs"), "config": ("parameters",)}
 

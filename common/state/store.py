@@ -283,12 +283,14 @@ class Store:
         window: int,
         result: str,
         folds: bool = False,
+        stop_when: str = "",
     ) -> tuple[str, int, int, int]:
         """Opens a fan-out: (OK or ENDED, jobs created, chunks created, jobs settled).
 
-        With `folds` its children may leave Redis once they have finished (`fanouts.fold`).
+        With `folds` its children may leave Redis once they have finished (`fanouts.fold`). `stop_when`
+        is a StopWhen as JSON: the others need not run once a child's metric is such.
         """
-        rest = [total, limit, window, result, int(folds)]
+        rest = [total, limit, window, result, int(folds), stop_when]
         reply = self._call("group_open", execution, name, *rest)
         return as_text(reply[0]), int(reply[1]), int(reply[2]), int(reply[3])
 

@@ -69,7 +69,9 @@ class Row:
         counts = self.counts
         if sum(counts[status] for status in ENDED) < self.total:
             return "started" if any(counts[s] for s in (*ENDED, "started")) else "queued"
-        for status in ("failed", "canceled", "stopped"):
+        # Of one that has finished, those that are canceled need not run (`stop_when`).
+        worse = ["failed", "stopped"] if own == "finished" else ["failed", "canceled", "stopped"]
+        for status in worse:
             if counts[status]:
                 return status
         return "finished"

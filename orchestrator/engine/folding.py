@@ -69,13 +69,13 @@ def folded_for(store: Store, execution: str, fan_in: Job) -> list[tuple[int, Any
 
 def children_left(store: Store, execution: str, expansion: Expansion) -> Iterator[tuple[int, str]]:
     """(index, name) of the children of a fan-out that were not folded, by index; also of those that were
-    never made, where it could not go on."""
+    never made, where it could not go on (not where it was stopped early)."""
     group, first = store.group(execution, expansion.source), 0
     if "folds" in group:
         pages = fanouts.all_pages(store.client, execution, expansion.source).values()
         yield from sorted((_index(expansion.source, name), name) for page in pages for name in page)
         first = int(group["created"])
-    yield from ((index, expansion.id(index)) for index in range(first, len(expansion)))
+    yield from ((index, expansion.id(index)) for index in range(first, int(group["total"])))
 
 
 def _fold(reader: Job) -> Partial | None:

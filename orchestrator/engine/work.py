@@ -164,6 +164,7 @@ class Engine:
             self._window,
             fan_out.output,
             folds=readers is not None,
+            stop_when=job.stop_when.to_json() if job.stop_when else "",
         )
         if verdict != "OK":
             return
@@ -203,8 +204,8 @@ class Engine:
         else:
             self._check_it_ran(execution, job.fan_out_job_id)
         if job.aggregation.strategy == "custom":
-            self._hand_over(execution, job, job.aggregation, children, total)
-        elif not self._aggregate(execution, job, expansion, children, total, go_on):
+            self._hand_over(execution, job, job.aggregation, children)
+        elif not self._aggregate(execution, job, expansion, children, go_on):
             return
         _tell("FAN-IN", execution, job, "FANIN_COMPLETE", jobs=total, ms=_ms_since(began))
 
@@ -222,7 +223,6 @@ class Engine:
         job: Job,
         expansion: Expansion | None,
         children: Iterator[ChildOutcome],
-        total: int,
         go_on: Callable[[], None],
     ) -> bool:
         """Did it go well? False, too, where another takes it."""
@@ -242,7 +242,6 @@ class Engine:
                 quantiles=how.quantiles,
                 on_failed=how.on_failed,
                 min_success=how.min_success,
-                total=total,
                 folded=folding.folded_for(self._store, execution, job),
             )
             if expansion is not None and "chosen" in result:
@@ -284,11 +283,8 @@ class Engine:
         job: Job,
         how: Aggregation,
         children: Iterator[ChildOutcome],
-        total: int,
     ) -> None:
-        outputs = collect_outputs(
-            children, on_failed=how.on_failed, min_success=how.min_success, total=total
-        )
+        outputs = collect_outputs(children, on_failed=how.on_failed, min_success=how.min_success)
         given = {
             "function": how.custom_aggregator,
             "outputs": outputs,
@@ -305,12 +301,14 @@ class Engine:
     def _outcomes(
         self, execution: str, expansion: Expansion, go_on: Callable[[], None]
     ) -> Iterator[ChildOutcome]:
-        """How the children ended, but for those that were folded."""
+        """How the children ended, but for those that were folded, or need not run (`stop_when`)."""
+        stopped = "stopped_by" in self._store.group(execution, expansion.source)
         names = folding.children_left(self._store, execution, expansion)
         while page := list(islice(names, PAGE)):
             found = self._store.outcomes(execution, [name for _, name in page])
-            for (index, _), outcome in zip(page, found, strict=True):
-                yield _outcome(index, *outcome)
+            for (index, _), (status, text) in zip(page, found, strict=True):
+                if not (stopped and status == "canceled"):
+                    yield _outcome(index, status, text)
             go_on()
 
     # -- the end

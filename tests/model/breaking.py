@@ -64,6 +64,18 @@ BREAKS: dict[str, tuple[str, str]] = {
     "children are folded twice": ("or tonumber(v[1] or 0) ~= folds", ""),
     "children are folded when their fan-ins read them": ("or source.status ~= 'started' or not v[2]", "or not v[2]"),
     "children that may finish yet are folded": ("if not gone[child] then stay[#stay + 1] = child end", ""),
+    "a fan-out that was stopped early goes on": (
+        "if stage ~= ':static' and stopped_by(x_id, stage) then return 'CLOSED' end",
+        "",
+    ),
+    "what need not run has failed": (
+        "not (status == 'canceled' and stopped_by(job.execution, job.group))",
+        "true",
+    ),
+    "a retry runs what need not run": (
+        "if not JOB_ENDED[job.status] or is_left_out(job) then return end",
+        "if not JOB_ENDED[job.status] then return end",
+    ),
     "what is left over is forgotten": ("    redis.call('SADD', K.outboxes(), rest[2])\n", ""),
     "a retry begins before the end was told": (
         "redis.call('RPUSH', K.outbox(x_id), 'reset ' .. x_id .. ' 0')",

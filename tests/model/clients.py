@@ -214,7 +214,8 @@ class Clients:
         return self.ask(Request(
             f"open {id} {name}",
             lambda: self.store.open_group(
-                id, name, one.size, one.limit, one.window, "{}", folds=one.folds
+                id, name, one.size, one.limit, one.window, "{}", folds=one.folds,
+                stop_when=one.stop_when,
             ),
             lambda: self.model.open_group(id, name),
         ), dice)  # fmt: skip
@@ -334,7 +335,11 @@ class Clients:
     def _advance(self, daemon: Daemon, claim: str, ends: list[Settlement], lanes: int) -> Request:
         id, incarnation = daemon.id, daemon.incarnation
         told = [
-            ((one.token.job, one.token.attempt, one.token.claim), one.outcome, one.retry_ms)
+            (
+                (one.token.job, one.token.attempt, one.token.claim),
+                "met" if one.metrics else one.outcome,
+                one.retry_ms,
+            )
             for one in ends
         ]
 

@@ -169,6 +169,8 @@ class Cluster:
                 for outcome in ("failed", "retried", "crashed"):
                     ask = Ask(daemon.life, turn, (daemon.held, outcome))
                     asks.append((outcome, "failures", ask))
+            if budget.met:
+                asks.append(("met", "met", Ask(daemon.life, turn, (daemon.held, "met"))))
         elif any(label.startswith("queue ") for label in seen):
             asks.append(("claims", "", Ask(daemon.life, turn)))
         for what, cost, ask in asks:
@@ -213,10 +215,10 @@ class Cluster:
         holds = False
         if ask.settled:
             token, outcome = ask.settled
-            word = "failed" if outcome == "retried" else outcome
-            ends = [
-                Settlement(token, word, b"1", b"{}", retry_ms=0 if outcome == "retried" else -1)
-            ]
+            word = {"retried": "failed", "met": "finished"}.get(outcome, outcome)
+            metrics = {"m": 0.5} if outcome == "met" else {}
+            delay = 0 if outcome == "retried" else -1
+            ends = [Settlement(token, word, b"1", b"{}", metrics, retry_ms=delay)]
             holds = self._holds(token)
         idle = self._no_claims()
         again = self._first_answer(i, claim)
@@ -377,7 +379,9 @@ class Cluster:
 
     def _expand(self, one: Spec, at: tuple[Any, ...]) -> tuple[Any, ...]:
         if at[0] == "begin":
-            opened = self.store.open_group(X, one.name, one.size, one.limit, one.window, "{}")
+            opened = self.store.open_group(
+                X, one.name, one.size, one.limit, one.window, "{}", stop_when=one.stop_when
+            )
             verdict, created, chunk, settled = opened
             return self._next_chunk(one, verdict, created, chunk, settled)
         _, chunk = at

@@ -108,9 +108,10 @@ def check(shapes: dict[str, Shape], view: View) -> None:
 def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     prefix = f"job {x}-"
     jobs = {label[len(prefix) :]: job for label, job in view.items() if label.startswith(prefix)}
-    groups = [row for label, row in view.items() if label.startswith(f"group {x}-")]
+    head = f"group {x}-"
+    groups = {label[len(head) :]: row for label, row in view.items() if label.startswith(head)}
     statuses = [job[0] for job in jobs.values()]
-    statuses += ["finished"] * sum(int(group[-1]) for group in groups)
+    statuses += ["finished"] * sum(int(group[-2]) for group in groups.values())
     counts = [
         len(statuses),
         *(statuses.count(status) for status in ("finished", "failed", "canceled", "stopped")),
@@ -128,7 +129,8 @@ def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
             )
         elif job[0] == "canceled" and row[0] == "succeeded":
             source = jobs.get(one.group, ["finished"])[0]
-            bad = _hindered(one, shape, jobs) or source != "finished"
+            stopped = one.group and groups[one.group][-1]
+            bad = _hindered(one, shape, jobs) or source != "finished" or stopped
             assert bad, f"I1: {x} succeeded, and {name} was canceled without a reason"
 
 

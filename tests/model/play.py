@@ -39,8 +39,8 @@ class Play(Clients):
         count = dice.pick(3)
         outcomes = (
             "finished",
-            "finished",
-            "finished",
+            "met",
+            "met",
             "failed",
             "retried",
             "crashed",
@@ -51,8 +51,9 @@ class Play(Clients):
         for token in daemon.held[:count]:
             outcome = dice.of(outcomes)
             delay = dice.of((0, 500, 5000)) if outcome == "retried" else -1
-            word = "failed" if outcome == "retried" else outcome
-            ends.append(Settlement(token, word, b"1", b"{}", retry_ms=delay))
+            word = {"retried": "failed", "met": "finished"}.get(outcome, outcome)
+            metrics = {"m": 0.5} if outcome == "met" else {}
+            ends.append(Settlement(token, word, b"1", b"{}", metrics, retry_ms=delay))
         lanes = max(0, SLOTS - len(daemon.held) + len(ends) - dice.pick(2))
         self.advance(daemon, ends, lanes, dice)
 

@@ -60,7 +60,7 @@ class Job:
 @dataclass(eq=False)
 class Group:
     """The children of a fan-out: how many there will be, are, have ended, ended badly; how often some
-    were folded, and how many."""
+    were folded, and how many; the child for which the others need not run."""
 
     total: int | None = None
     limit: int = 0
@@ -71,6 +71,7 @@ class Group:
     admitted: int = 0
     folds: int = 0
     folded: int = 0
+    stopped_by: str = ""
     held: list[Job] = field(default_factory=list)
 
 
@@ -129,6 +130,8 @@ class Reference:
         if x.closed:
             return "CLOSED"
         group = None if stage == ":static" else x.group(stage)
+        if group and group.stopped_by:
+            return "CLOSED"
         expected = group.chunks if group else x.chunks
         if chunk != expected:
             return "DONE" if chunk < expected else "AHEAD"
@@ -179,7 +182,7 @@ class Reference:
         for job in x.jobs.values():
             if job.spec.kind == "fan-out":
                 x.group(job.spec.name).held, x.group(job.spec.name).admitted = [], 0
-            if job.status != "finished" or job in reopened:
+            if (job.status != "finished" or job in reopened) and not self._is_left_out(job):
                 self._reset(job)
         for job in [job for job in x.jobs.values() if job.waits is None and not job.spec.group]:
             job.waits, bad = self._upstreams(x, job.spec)
@@ -364,7 +367,8 @@ class Reference:
         if spec.group:
             group = x.group(spec.group)
             group.settled += 1
-            group.bad += status != "finished" and spec.on_failure != "continue"
+            well = status == "finished" or self._is_left_out(job)
+            group.bad += not well and spec.on_failure != "continue"
             self.todo.append((self._check_group, (x.jobs[spec.group],)))
         self.todo.append((self._tell, (job, job.ok)))
         if fault and x.policy == "fail_fast" and not x.closing:
@@ -393,6 +397,27 @@ class Reference:
         good = group.bad == 0 or source.spec.tolerated
         self.end(source, "finished" if good else "failed")
 
+    @staticmethod
+    def _is_left_out(job: Job) -> bool:
+        """Its fan-out was stopped early, so that it need not run."""
+        group = job.spec.group
+        return job.status == "canceled" and bool(group and job.x.group(group).stopped_by)
+
+    def look_at(self, job: Job) -> None:
+        """A child gave what its fan-out looks for: the others end, and no more are made."""
+        x, spec = job.x, job.spec
+        group, source = x.group(spec.group), x.jobs[spec.group]
+        if not source.spec.stops or group.stopped_by or source.status != "started":
+            return
+        group.stopped_by, group.total, group.held = spec.name, group.created, []
+        self.todo.append((self._stop, (source,)))
+
+    def _stop(self, source: Job) -> None:
+        for job in source.x.jobs.values():
+            if job.spec.group == source.spec.name and job.status not in ENDED:
+                self.take_out(job)
+                self.end(job, "canceled")
+
     def _cancel_all(self, x: Execution) -> None:
         for job in x.jobs.values():
             if job.status not in ENDED:
@@ -408,7 +433,9 @@ class Reference:
     def _opens_again(job: Job) -> bool:
         """A fan-out that ended well opens again with its children that did not finish."""
         children = [one for one in job.x.jobs.values() if one.spec.group == job.spec.name]
-        return job.status == "finished" and any(one.status != "finished" for one in children)
+        return job.status == "finished" and any(
+            one.status != "finished" and not Reference._is_left_out(one) for one in children
+        )
 
     def _reset(self, job: Job) -> None:
         spec, x = job.spec, job.x
@@ -426,6 +453,8 @@ class Reference:
 
     def _begin_children(self, source: Job) -> None:
         """A fan-out has opened again: its children that were reset go on; if it could not, they end."""
+        if source.x.group(source.spec.name).stopped_by:
+            return self._stop(source)
         for job in source.x.jobs.values():
             if (
                 job.spec.group != source.spec.name

@@ -244,6 +244,10 @@ class ReferenceCluster(Reference):
             return "STALE"
         if outcome == "crashed":
             self._lost(job, "crashes")
+        elif outcome == "met":
+            if job.spec.group:
+                self.look_at(job)
+            self.end(job, "finished")
         elif outcome in ("finished", "stopped"):
             self.end(job, outcome)
         elif retry >= 0 and job.retries_left > 0:

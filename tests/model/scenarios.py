@@ -8,6 +8,7 @@ from .world import Budget, Scenario
 DIAMOND = (Spec("a"), Spec("b", ("a",)), Spec("c", ("a",)), Spec("d", ("b", "c")))
 FAN = (Spec("f", kind="fan-out", size=2), fan_in("in", "f"))
 CUSTOM = (Spec("f", kind="fan-out", size=3, window=2), fan_in("in", "f", custom=True))
+STOPS = (Spec("f", kind="fan-out", size=3, window=2, stops=True), fan_in("in", "f"))
 TWO = (Spec("a"), Spec("b"))
 PAIR = (Spec("a", retries=1), Spec("b", ("a",)))
 
@@ -29,6 +30,7 @@ SHORT = {
     "fan-out and fan-in, two orchestrators": Scenario(FAN, orchestrators=2),
     "fan-out and fan-in, a death": Scenario(FAN, Budget(deaths=1)),
     "fan-out and fan-in, a cancel": Scenario(FAN, Budget(cancels=1)),
+    "fan-out that stops early": Scenario(STOPS, Budget(met=1), step_limit=3),
 }
 
 #: a break of breaking.py -> the scenario that shows it
@@ -44,6 +46,7 @@ SHOWN = {
     "an upstream that failed does not matter": "diamond, a failure",
     "an answer on its way is no lease": "diamond, an answer lost",
     "a pause is no pause": "pair, a pause",
+    "a fan-out that was stopped early goes on": "fan-out that stops early",
     "what is left over is forgotten": "diamond in chunks, a cancel",
 }
 
@@ -69,6 +72,12 @@ LONG = {
     ),
     "fan-out and fan-in, a cancel and a death": Scenario(
         FAN, Budget(cancels=1, deaths=1), orchestrators=2
+    ),
+    "fan-out that stops early, a death and a copy": Scenario(
+        STOPS, Budget(met=1, deaths=1, copies=1), orchestrators=2
+    ),
+    "fan-out that stops early, a cancel and a retry": Scenario(
+        STOPS, Budget(met=2, cancels=1, retries=1), step_limit=3
     ),
     "custom fan-in in windows, a death": Scenario(CUSTOM, Budget(deaths=1), orchestrators=2),
     "custom fan-in in windows, a failure and a retry": Scenario(

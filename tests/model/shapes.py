@@ -16,7 +16,8 @@ class Spec:
     """A job as its workflow has it. `after`: its upstreams, `a?` where a's outcome does not matter.
 
     A fan-out makes `size` children, `limit` of them (0: all) at once, `window` of them unended; with
-    `folds` those that have finished may be taken out of Redis.
+    `folds` those that have finished may be taken out of Redis, with `stops` one that gives what is looked for
+    ends the others.
     """
 
     name: str
@@ -33,7 +34,13 @@ class Spec:
     limit: int = 0
     window: int = 1000
     folds: bool = False
+    stops: bool = False
     group: str = ""
+
+    @property
+    def stop_when(self) -> str:
+        """As the scripts take it."""
+        return '{"metric_name":"m","at_least":0.5}' if self.stops else ""
 
     @property
     def class_(self) -> str:
@@ -70,12 +77,16 @@ GATED: Shape = (
     Spec("f", kind="fan-out", size=4, limit=2, on_failure="continue"),
     fan_in("in", "f", custom=True), Spec("s", cpus=2, priority=9), Spec("y", ("s", "f")),
 )  # fmt: skip
+STOPS: Shape = (
+    Spec("f", kind="fan-out", size=6, limit=2, window=4, retries=1, folds=True, stops=True), fan_in("in", "f"),
+    Spec("z", ("f",)), Spec("y", ("in",)),
+)  # fmt: skip
 WIDE: Shape = (
     Spec("p", priority=1), Spec("q", cpus=2), Spec("r", tags=("gpu",), priority=9, retries=1),
     Spec("s", on_failure="continue"), Spec("t", ("s", "p"), retries=2), Spec("u", ("q?",)),
 )  # fmt: skip
 EMPTY: Shape = (Spec("f", kind="fan-out"), fan_in("in", "f"), Spec("e", ("f",)))
-NAMED = (DIAMOND, FAN, GATED, WIDE, EMPTY)
+NAMED = (DIAMOND, FAN, GATED, STOPS, WIDE, EMPTY)
 
 
 @cache
@@ -110,7 +121,7 @@ def _drawn(draw: random.Random, name: str, after: tuple[str, ...]) -> list[Spec]
     custom = draw.random() < 0.4
     source = Spec(
         name, after, "fan-out", tolerated=tolerated and joined, window=window,
-        folds=joined and not custom, **sizes, **common,
+        folds=joined and not custom, stops=draw.random() < 0.5, **sizes, **common,
     )  # fmt: skip
     return [source, fan_in(f"{name}in", name, custom)] if joined else [source]
 

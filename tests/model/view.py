@@ -17,8 +17,18 @@ JOB = (
     "status", "attempt", "claim", "worker_name", "retries_left", "crashes", "losses", "waits", "gate",
     "group", "kind",
 )  # fmt: skip
-GROUP = ("total", "created", "created_chunks", "settled", "bad", "admitted", "folds", "folded")
-NUMBERS = {*COUNTS, "attempt", "retries_left", "crashes", "losses", "waits", *GROUP[1:]}
+GROUP = (
+    "total",
+    "created",
+    "created_chunks",
+    "settled",
+    "bad",
+    "admitted",
+    "folds",
+    "folded",
+    "stopped_by",
+)
+NUMBERS = {*COUNTS, "attempt", "retries_left", "crashes", "losses", "waits", *GROUP[1:-1]}
 #: what the scripts write for waits that a retry has yet to count
 NOT_COUNTED = "1000000"
 
@@ -181,7 +191,7 @@ def _group(group: Group) -> list[str]:
     counts = (
         group.created, group.chunks, group.settled, group.bad, group.admitted, group.folds, group.folded,
     )  # fmt: skip
-    return [total, *map(str, counts)]
+    return [total, *map(str, counts), group.stopped_by]
 
 
 def differences(model: View, real: View) -> list[str]:

@@ -13,7 +13,8 @@ from .shapes import Shape
 
 @dataclass(frozen=True)
 class Budget:
-    """What may still go wrong. `slow`: leases of items that end while their holder still works."""
+    """What may still go wrong. `slow`: leases of items that end while their holder still works; `met`: jobs that
+    give what their fan-out looks for."""
 
     deaths: int = 0
     slow: int = 1
@@ -24,6 +25,7 @@ class Budget:
     cancels: int = 0
     pauses: int = 0
     retries: int = 0
+    met: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from penstock.common.state.store import Store
 from penstock.orchestrator.engine.roles import Agenda, Upkeep
 from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
+from penstock.worker.results import metrics_of
 from support.scripted import SHIFTED_NOW, Cluster, bad, check_keys, check_transitions, done
 
 
@@ -52,7 +53,8 @@ def drive(cluster, service):
                     found = cluster.store.results(one.work.execution, refs)
                     config["refs"] = {name: json.loads(text) for name, text in found.items()}
                 try:
-                    ends.append(done(one, json.dumps(work(one.name, config)).encode()))
+                    made = work(one.name, config)
+                    ends.append(done(one, json.dumps(made).encode(), metrics=metrics_of(made)))
                 except ZeroDivisionError:
                     ends.append(bad(one))
             node.advance(*ends)

@@ -9,6 +9,7 @@ import pytest
 
 from penstock.common.state import keys
 from support.processes import CODE, as_yaml, until
+from support.working import is_gone
 
 LIMIT = 7
 
@@ -58,6 +59,31 @@ def test_no_more_run_at_once_than_may(machines, node, figure):
     assert most <= LIMIT
     figure(
         f"{started:,} jobs with max_parallel_jobs: {LIMIT}, at most {most} of them started at once"
+    )
+
+
+def test_a_search_stops_early_and_what_runs_is_ended(machines, node, tmp_path, figure):
+    width, enough = 5000, 700
+    template = {
+        "run": "flow:searched",
+        "config": {"i": "${i}", "enough": enough, "folder": str(tmp_path)},
+    }
+    best = {"best": {"strategy": "best-metric", "metric_name": "accuracy"}}
+    execution = wide(
+        machines, "search", width, best, template=template, stop_when="accuracy >= 0.9"
+    )
+    assert machines.service.wait_status(execution, 50) == "succeeded"
+    result = machines.service.result(execution, "best")
+    assert result["aggregated_result"]["i"] == enough
+    assert enough < result["input_count"] < width
+    pid = int((tmp_path / "long").read_text())
+    until(lambda: is_gone(pid), what="the one that would take a minute is ended")
+    counts = machines.service.execution(execution)["progress"]
+    assert counts["failed"] == 0
+    assert counts["canceled"] > 0
+    assert machines.client.hget(keys.group(execution, "fan"), "created").decode() != str(width)
+    figure(
+        f"{result['input_count']:,} of {width:,} ran, {counts['canceled']:,} that were made did not"
     )
 
 

@@ -45,7 +45,7 @@ def chosen(strategy: str, children: list[ChildOutcome], **options: Any) -> Any:
 
 
 def test_the_output_says_how_it_was_made() -> None:  # F6
-    made = aggregate("collect-all", finished("a", "b"), total=2, source_job_id="train")
+    made = aggregate("collect-all", finished("a", "b"), source_job_id="train")
     assert made == {
         "aggregated_result": ["a", "b"],
         "strategy": "collect-all",
@@ -275,9 +275,7 @@ def test_folds_that_were_written_down_give_what_one_gives(strategy, data) -> Non
 
     def made(children, folded):
         try:
-            found = aggregate(
-                strategy, children, metric_name="acc", k=2, folded=folded, total=len(values)
-            )
+            found = aggregate(strategy, children, metric_name="acc", k=2, folded=folded)
         except AggregationError as error:
             return str(error)
         return {**found, "aggregated_result": canonical_json(found["aggregated_result"])}
@@ -319,25 +317,22 @@ def test_failed_children_can_be_passed_on() -> None:  # F8
 
 
 @pytest.mark.parametrize(
-    ("min_success", "total", "enough"),
+    ("min_success", "enough"),
     [
-        (2, 3, True),
-        (3, 3, False),
-        (0.66, 3, True),
-        (0.67, 3, False),
-        (2 / 3, 3, True),
-        (1.0, 3, False),
-        (0.5, 4, True),
-        (None, 1000, True),
+        (2, True),
+        (3, False),
+        (0.66, True),
+        (0.67, False),
+        (2 / 3, True),
+        (1.0, False),
+        (None, True),
     ],
 )
 def test_min_success_is_a_count_or_a_fraction(
-    min_success: float | None, total: int, enough: bool
+    min_success: float | None, enough: bool
 ) -> None:  # F8
     def run() -> Any:
-        return aggregate(
-            "collect-all", ONE_FAILED, on_failed="skip", min_success=min_success, total=total
-        )
+        return aggregate("collect-all", ONE_FAILED, on_failed="skip", min_success=min_success)
 
     if enough:
         assert run()["input_count"] == 2
@@ -351,7 +346,7 @@ def test_min_success_is_a_count_or_a_fraction(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_jobs_and_no_results_are_clear_errors(strategy: str, on_failed: str) -> None:  # F5 F8
     with pytest.raises(AggregationError, match="no jobs") as raised:
-        chosen(strategy, [], on_failed=on_failed, total=0)
+        chosen(strategy, [], on_failed=on_failed)
     assert raised.value.code == "FANIN_NO_RESULTS"
     if on_failed == "skip":
         with pytest.raises(AggregationError, match="none of 1") as raised:

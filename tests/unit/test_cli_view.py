@@ -26,7 +26,14 @@ def job(status: str, **fields: Any) -> dict[str, Any]:
 
 def sweep(statuses: str, **others: dict[str, Any]) -> dict[str, Any]:
     """An execution with a fan-out whose jobs have these statuses, one letter each."""
-    words = {"f": "finished", "r": "started", "x": "failed", "q": "queued", "d": "deferred"}
+    words = {
+        "f": "finished",
+        "r": "started",
+        "x": "failed",
+        "q": "queued",
+        "d": "deferred",
+        "c": "canceled",
+    }
     jobs = {"load": job("finished", started_at=START, ended_at="2026-01-02T03:04:05.500Z")}
     jobs["train"] = job("started", type="fan-out")
     for i, letter in enumerate(statuses):
@@ -70,6 +77,8 @@ def test_generated_jobs_belong_to_the_row_of_their_fan_out() -> None:
         ("finished", "qq", "queued"),
         ("finished", "ff", "finished"),
         ("finished", "fx", "failed"),
+        ("finished", "fc", "finished"),
+        ("canceled", "fc", "canceled"),
         ("canceled", "", "canceled"),
     ],
 )

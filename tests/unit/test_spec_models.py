@@ -14,6 +14,7 @@ from penstock.common.spec.models import (
     Job,
     Resources,
     Retry,
+    StopWhen,
     Template,
     Workflow,
 )
@@ -57,6 +58,17 @@ def test_what_a_job_is_by_default() -> None:  # W1 W6
         ({"command": ["echo", 5]}, "command", ("echo", "5")),
         ({"name": 7}, "name", "7"),
         ({"retry": 5}, "retry", Retry(max=5)),
+        (
+            {"stop_when": "val acc>=.95"},
+            "stop_when",
+            StopWhen(metric_name="val acc", at_least=0.95),
+        ),
+        ({"stopWhen": "loss <= -1e-3"}, "stop_when", StopWhen(metric_name="loss", at_most=-0.001)),
+        (
+            {"stop_when": {"metricName": "loss", "atMost": "2"}},
+            "stop_when",
+            StopWhen(metric_name="loss", at_most=2),
+        ),
         ({"retry": False}, "retry", Retry(max=0)),
         ({"maxRetries": 2}, "retry", Retry(max=2)),
         ({"retries": 1}, "retry", Retry(max=1)),

@@ -175,6 +175,28 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
             {"f": fan_out(parameters=[], include=[{}], template={"run": "m:f"})},
             "jobs.f.include[0]: names nothing; it needs a value for each axis: nothing",
         ),
+        ({"a": {**RUN, "stop_when": "x >= 1"}}, "jobs.a.stop_when: belongs to a fan-out"),
+        (
+            {"f": fan_out(stop_when="accuracy > 0.9")},
+            "jobs.f.stop_when: 'accuracy > 0.9' is not METRIC >= NUMBER or METRIC <= NUMBER",
+        ),
+        (
+            {"f": fan_out(stop_when={"metric_name": "x", "at_least": "high"})},
+            "jobs.f.stop_when.at_least: 'high' is not a number",
+        ),
+        (
+            {"f": fan_out(stop_when={"metric_name": "x", "at_least": 1, "at_most": 2})},
+            "jobs.f.stop_when: needs at_least or at_most, and not both",
+        ),
+        (
+            {"f": fan_out(stop_when={"metric_name": "x"})},
+            "jobs.f.stop_when: needs at_least or at_most, and not both",
+        ),
+        ({"f": fan_out(stop_when={"at_most": 2})}, "jobs.f.stop_when.metric_name: is required"),
+        (
+            {"f": fan_out(stop_when="loss <= nan")},
+            "jobs.f.stop_when.at_most: 'nan' is not a number",
+        ),
         ({"a": {**RUN, "keep_results": True}}, "jobs.a.keep_results: belongs to a fan-out"),
         ({"f": fan_out(max_parallel_jobs=0)}, "jobs.f.max_parallel_jobs: 0 is not a whole number"),
         (

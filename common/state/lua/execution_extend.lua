@@ -5,7 +5,7 @@
 --       that (pairs of fields), then for each job: its name, the names it waits for
 --       (`a b?`: b's outcome does not matter), the count of its own fields and these
 -- RETURNS OK | DONE (this chunk is there already) | AHEAD (an earlier one is missing)
---       | CLOSED (the execution has ended or is gone)
+--       | CLOSED (the execution has ended or is gone, or the fan-out was stopped early)
 --       | RETRYING (a retry has yet to look at some of its jobs, and would take the new ones' places away)
 -- KEEPS  each chunk is applied at most once, in order; a job exists before any of
 --        its upstreams can tell it of their end, or sees that end here. In a session, whose
@@ -15,6 +15,7 @@ local x = X.get(x_id)
 if X.closed(x) then return 'CLOSED' end
 local chunk_field = stage == ':static' and 'chunks' or 'created_chunks'
 local chunk_key = stage == ':static' and K.execution(x_id) or K.group(x_id, stage)
+if stage ~= ':static' and stopped_by(x_id, stage) then return 'CLOSED' end
 local expected = tonumber(redis.call('HGET', chunk_key, chunk_field) or 0)
 if number < expected then return 'DONE' end
 if number > expected then return 'AHEAD' end

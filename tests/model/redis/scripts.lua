@@ -45,10 +45,18 @@ local function encode(one)
   table.sort(out)
   return '{' .. table.concat(out, ',') .. '}'
 end
+-- What is flat, of texts and numbers.
+local function decode(json)
+  local out = {}
+  for name, value in json:gmatch('"([^"]+)": ?("?[^",}]+)') do
+    out[name] = tonumber(value) or value:sub(2)
+  end
+  return out
+end
 local base = { string = string, table = table, math = math, tonumber = tonumber, tostring = tostring,
   type = type, pairs = pairs, ipairs = ipairs, next = next, select = select, unpack = unpack,
   pcall = pcall, error = error, assert = assert, setmetatable = setmetatable, rawget = rawget, rawset = rawset, redis = { call = call, pcall = pcalled },
-  cjson = { encode = encode } }
+  cjson = { encode = encode, decode = decode } }
 function R.load(sha, body)
   R.scripts[sha] = R.compiled[sha]
   if R.scripts[sha] then return end

@@ -59,3 +59,16 @@ def outer(url):
 def measured(i):
     """A metric of which many are alike, and whose plain sum depends on the order of adding."""
     return {"x": (1e16, 1.0, -1e16)[i % 3] if i < 999 else i * 7919 % 4096 / 7, "i": i}
+
+
+def searched(i, enough, folder):
+    """The one that is good enough waits for another to begin; that one would take a minute."""
+    if i == enough:
+        while not os.path.exists(f"{folder}/long"):
+            time.sleep(0.01)
+    elif i == enough + 1:
+        with open(f"{folder}/part", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(f"{folder}/part", f"{folder}/long")
+        time.sleep(60)
+    return {"accuracy": 1.0 if i == enough else 0.5, "i": i}

@@ -43,6 +43,15 @@ function F.finish(job, status, ...)
   end
 end
 
+-- The child for which a fan-out was stopped early (`stop_when`): its other jobs need not run, and those that
+-- are canceled then count as if they had never been made. False where there is none.
+local stopped = {}
+local function stopped_by(x_id, name)
+  local key = K.group(x_id, name)
+  if stopped[key] == nil then stopped[key] = redis.call('HGET', key, 'stopped_by') end
+  return stopped[key]
+end
+
 -- A fan-out is done when all its children were made and all have ended. Of the children that end
 -- in one script the first asks for this, and the answer holds for all.
 local asked_for = {}
@@ -76,11 +85,37 @@ end
 group_child_ended = function(job, status)
   local key = K.group(job.execution, job.group)
   count_later(key, 'settled', 1)
-  if status ~= 'finished' then
+  if status ~= 'finished' and not (status == 'canceled' and stopped_by(job.execution, job.group)) then
     count_later(key, 'unfinished', 1)
     if job.on_failure ~= 'continue' then count_later(key, 'bad', 1) end
   end
   check_later(job.execution, job.group)
+end
+
+-- A child's metrics may be what its fan-out looks for: then no more of its jobs are made, and those that
+-- have not ended end.
+local looked_for = {}
+local function is_met(when, value)
+  if type(value) ~= 'number' then return false end
+  if when.at_least then return value >= when.at_least end
+  return value <= when.at_most
+end
+function F.look_at(job, metrics)
+  local x_id, name = job.execution, job.group
+  local key = K.group(x_id, name)
+  if looked_for[key] == nil then
+    local text = redis.call('HGET', key, 'stop_when')
+    looked_for[key] = text and cjson.decode(text)
+  end
+  local when = looked_for[key]
+  if not when or metrics == '' or not is_met(when, cjson.decode(metrics)[when.metric_name]) then return end
+  local source = not stopped_by(x_id, name) and J.get(x_id .. '-' .. name)
+  if not source or source.status ~= 'started' then return end
+  stopped[key] = job.job
+  redis.call('HSET', key, 'stopped_by', job.job, 'total', redis.call('HGET', key, 'created'))
+  redis.call('DEL', K.group_held(x_id, name))
+  event('group_stopped', 'execution', x_id, 'job', name, 'by', job.job)
+  F.push('stop', x_id, name, '0')
 end
 
 -- What a job's upstreams (`a b?`) mean for it now: how many are open, and one that

@@ -109,7 +109,7 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
   if job.origin then do_later('ZREM', K.wip(job.origin), id .. ':' .. claim) end
   if outcome == 'finished' then
     if attempt > 1 then redis.call('HDEL', job.key, 'error') end
-    if metrics ~= '' then redis.call('HSET', job.key, 'metrics', metrics) end
+    if job.group then F.look_at(job, metrics) end
     F.finish(job, 'finished', 'started_at', started_at, 'result', result)
     return 'OK'
   end

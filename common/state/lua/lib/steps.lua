@@ -16,23 +16,45 @@ local function rare_steps()
     end
   end
 
-  -- Cancels what has not ended, from the place `at` in the execution's list of jobs on.
-  local function step_cancel(x_id, at, reason)
+  -- Visits an execution's jobs from the place `at` in its list on: where the next script goes on, nil at
+  -- the end.
+  local function each_job(x_id, at, visit)
     local room = STEP_LIMIT - F.touched
-    if room <= 0 then return { 'cancel', x_id, at, reason } end
+    if room <= 0 then return at end
     local names, more, chunks = names_from(x_id, at, room)
     F.touched = F.touched + chunks
     for _, name in ipairs(names) do
       F.touched = F.touched + 1
       local job = J.get(x_id .. '-' .. name)
-      if job and not JOB_ENDED[job.status] then
-        take_out(job)
-        F.finish(job, 'canceled', 'reason', reason)
-        if job.kind == 'fan-out' then redis.call('DEL', K.group_held(x_id, name)) end
-      end
+      if job then visit(job) end
     end
+    return more
+  end
+
+  local function cancel(job, reason)
+    take_out(job)
+    F.finish(job, 'canceled', 'reason', reason)
+  end
+
+  -- Cancels what has not ended.
+  local function step_cancel(x_id, at, reason)
+    local more = each_job(x_id, at, function(job)
+      if JOB_ENDED[job.status] then return end
+      cancel(job, reason)
+      if job.kind == 'fan-out' then redis.call('DEL', K.group_held(x_id, job.job)) end
+    end)
     if more then return { 'cancel', x_id, more, reason } end
     redis.call('DEL', K.held(x_id), K.parked(x_id))
+  end
+
+  -- A fan-out was stopped early: its jobs that have not ended are canceled.
+  local function step_stop(x_id, name, at)
+    local reason = stopped_by(x_id, name) .. ' met stop_when'
+    local more = each_job(x_id, at, function(job)
+      if job.group == name and not JOB_ENDED[job.status] then cancel(job, reason) end
+    end)
+    if more then return { 'stop', x_id, name, more } end
+    F.tell_nodes('cancel', x_id)
   end
 
   -- Puts parked jobs back at the heads of their lists, the last one first.
@@ -58,6 +80,10 @@ local function rare_steps()
   local function must_open_again(job)
     return job.kind == 'fan-out' and job.status == 'finished'
       and tonumber(redis.call('HGET', K.group(job.execution, job.job), 'unfinished') or 0) > 0
+  end
+  -- Its fan-out was stopped early.
+  local function is_left_out(job)
+    return job.status == 'canceled' and job.group and stopped_by(job.execution, job.group)
   end
   local function reset_job(job, x)
     X.count(x, job.status, -1)
@@ -100,21 +126,14 @@ local function rare_steps()
 
   -- retry, first pass: whatever did not succeed is deferred again, as new.
   local function step_reset(x_id, at)
-    local x, room = X.get(x_id), STEP_LIMIT - F.touched
-    if room <= 0 then return { 'reset', x_id, at } end
+    local x = X.get(x_id)
+    if F.touched >= STEP_LIMIT then return { 'reset', x_id, at } end
     if at == '0' then begin_reset(x) end
-    local names, more, chunks = names_from(x_id, at, room)
-    F.touched = F.touched + chunks
-    for _, name in ipairs(names) do
-      F.touched = F.touched + 1
-      local job = J.get(x_id .. '-' .. name)
-      if job then
-        keep_for_ever(job, x)
-        if JOB_ENDED[job.status] and (job.status ~= 'finished' or must_open_again(job)) then
-          reset_job(job, x)
-        end
-      end
-    end
+    local more = each_job(x_id, at, function(job)
+      keep_for_ever(job, x)
+      if not JOB_ENDED[job.status] or is_left_out(job) then return end
+      if job.status ~= 'finished' or must_open_again(job) then reset_job(job, x) end
+    end)
     if more then return { 'reset', x_id, more } end
     F.push('rewait', x_id, '0')
   end
@@ -129,17 +148,9 @@ local function rare_steps()
   -- retry, second pass: jobs count their upstreams anew; those without any go on.
   -- A fan-out's children wait until it opens again.
   local function step_rewait(x_id, at)
-    local room = STEP_LIMIT - F.touched
-    if room <= 0 then return { 'rewait', x_id, at } end
-    local names, more, chunks = names_from(x_id, at, room)
-    F.touched = F.touched + chunks
-    for _, name in ipairs(names) do
-      F.touched = F.touched + 1
-      local job = J.get(x_id .. '-' .. name)
-      if job and job.status == 'deferred' and not job.group then
-        wait_anew(job)
-      end
-    end
+    local more = each_job(x_id, at, function(job)
+      if job.status == 'deferred' and not job.group then wait_anew(job) end
+    end)
     if more then return { 'rewait', x_id, more } end
     redis.call('HDEL', K.execution(x_id), 'retrying')
     X.touch(X.get(x_id))
@@ -147,22 +158,17 @@ local function rare_steps()
 
   -- A fan-out has opened again: its children that were reset go on. If it could not, they end.
   local function step_reopen(x_id, name, at)
+    if stopped_by(x_id, name) then return step_stop(x_id, name, at) end
     local source = J.get(x_id .. '-' .. name)
-    local room = STEP_LIMIT - F.touched
-    if room <= 0 then return { 'reopen', x_id, name, at } end
-    local names, more, chunks = names_from(x_id, at, room)
-    F.touched = F.touched + chunks
-    for _, child in ipairs(names) do
-      F.touched = F.touched + 1
-      local job = J.get(x_id .. '-' .. child)
+    local more = each_job(x_id, at, function(job)
       -- Upstreams of its own may have told it of their end meanwhile.
-      if job and job.group == name and job.status == 'deferred' and job.waits > NOT_COUNTED / 2 then
+      if job.group == name and job.status == 'deferred' and job.waits > NOT_COUNTED / 2 then
         if JOB_ENDED[source.status] then F.skip(job, name) else wait_anew(job) end
       end
-    end
+    end)
     if more then return { 'reopen', x_id, name, more } end
   end
 
-  return { cancel = step_cancel, unpark = step_unpark, reset = step_reset, rewait = step_rewait,
-    reopen = step_reopen }
+  return { cancel = step_cancel, stop = step_stop, unpark = step_unpark, reset = step_reset,
+    rewait = step_rewait, reopen = step_reopen }
 end
