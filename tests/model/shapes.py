@@ -121,7 +121,7 @@ def _drawn(draw: random.Random, name: str, after: tuple[str, ...]) -> list[Spec]
     custom = draw.random() < 0.4
     source = Spec(
         name, after, "fan-out", tolerated=tolerated and joined, window=window,
-        folds=joined and not custom, stops=draw.random() < 0.5, **sizes, **common,
+        folds=joined and not custom, stops=draw.random() < 0.25, **sizes, **common,
     )  # fmt: skip
     return [source, fan_in(f"{name}in", name, custom)] if joined else [source]
 
