@@ -251,7 +251,9 @@ class Service:
         over = None
         if job.over is not None:
             over = over_of(job, self.store.results(id_, references(job.over)), self.artifacts)
-        return Expansion(job, over).child_ids(start, stop)
+        # Where it was stopped early, those beyond were never made.
+        total = int(self.store.group(id_, fan_out).get("total", stop))
+        return Expansion(job, over).child_ids(start, min(stop, total))
 
     def logs(self, id_: str, job: str | None = None) -> list[tuple[str, str]]:
         """(job, captured output) of all jobs that printed, or of one. Raises NotFound."""

@@ -85,15 +85,21 @@ def metrics_of(value: Any) -> dict[str, float]:
     found: dict[str, float] = {}
     for source in (inner, value) if isinstance(inner, dict) else (value,):
         for name, item in source.items():
-            if (
-                isinstance(name, str)
-                and name not in found
-                and (number := _number(item)) is not None
-            ):
+            if not isinstance(name, str) or name in found or not _travels(name):
+                continue
+            if (number := _number(item)) is not None:
                 found[name] = number
                 if len(found) == MAX_METRICS:
                     return found
     return found
+
+
+def _travels(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 def numbers_beside(value: Any) -> dict[str, Any]:

@@ -44,6 +44,16 @@ def text(value: object) -> str:
     raise ValueError(f"{short(value)} is not text")
 
 
+def travelling(value: object) -> str:
+    """Text that the scripts can be told."""
+    found = text(value)
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{short(found)} holds half a character") from None
+    return found
+
+
 def identifier(value: object) -> str:
     name = text(value)
     if not _IDENTIFIER.fullmatch(name):
@@ -270,6 +280,7 @@ def _plain(word: str) -> str:
 
 
 Text = Annotated[str, BeforeValidator(text)]
+Travelling = Annotated[str, BeforeValidator(travelling)]
 Identifier = Annotated[str, BeforeValidator(identifier)]
 AxisName = Annotated[str, BeforeValidator(axis_name)]
 TypeName = Annotated[str, BeforeValidator(lambda value: normalise_type(text(value)))]

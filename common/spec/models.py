@@ -131,7 +131,7 @@ class StopWhen(_Model):
 
     spelling = spelling.STOP_WHEN
 
-    metric_name: fields.Text
+    metric_name: fields.Travelling
     at_least: fields.Number | None = None
     at_most: fields.Number | None = None
 
@@ -139,7 +139,7 @@ class StopWhen(_Model):
     def _expanded(cls, data: Any) -> Any:
         if not isinstance(data, str):
             return data
-        written = re.fullmatch(r"\s*(\S.*?)\s*(>=|<=)\s*(\S+)\s*", data)
+        written = re.fullmatch(r"\s*([^\s<>=][^<>=]*?)\s*(>=|<=)\s*(\S+)\s*", data)
         if not written:
             raise ValueError(f"'{data}' is not METRIC >= NUMBER or METRIC <= NUMBER")
         metric, sign, bound = written.groups()

@@ -253,6 +253,8 @@ class Reference:
         job = self._startable(self.executions[id], name)
         if not job or not (job.status == "deferred" or job.spec.kind == "fan-out"):
             return "ENDED"
+        if job.x.group(name).stopped_by:
+            return "ENDED"
         self.end(job, "failed")
         if job.spec.kind == "fan-out":
             self.todo.append((self._begin_children, (job,)))
@@ -398,10 +400,14 @@ class Reference:
         self.end(source, "finished" if good else "failed")
 
     @staticmethod
-    def _is_left_out(job: Job) -> bool:
-        """Its fan-out was stopped early, so that it need not run."""
+    def need_not_run(job: Job) -> bool:
+        """Its fan-out was stopped early."""
         group = job.spec.group
-        return job.status == "canceled" and bool(group and job.x.group(group).stopped_by)
+        return bool(group and job.x.group(group).stopped_by)
+
+    @staticmethod
+    def _is_left_out(job: Job) -> bool:
+        return job.status == "canceled" and Reference.need_not_run(job)
 
     def look_at(self, job: Job) -> None:
         """A child gave what its fan-out looks for: the others end, and no more are made."""

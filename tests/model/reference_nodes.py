@@ -248,7 +248,11 @@ class ReferenceCluster(Reference):
             if job.spec.group:
                 self.look_at(job)
             self.end(job, "finished")
-        elif outcome in ("finished", "stopped"):
+        elif outcome == "finished":
+            self.end(job, outcome)
+        elif self.need_not_run(job):
+            self.end(job, "canceled")
+        elif outcome == "stopped":
             self.end(job, outcome)
         elif retry >= 0 and job.retries_left > 0:
             job.retries_left -= 1
@@ -268,6 +272,9 @@ class ReferenceCluster(Reference):
         (Where one that was lost with it has closed the execution, it is canceled instead.)"""
         self.node(job.node).leases.pop(job.id, None)
         if job.x.closed:
+            return
+        if self.need_not_run(job):
+            self.end(job, "canceled")
             return
         times = getattr(job, counter) + 1
         setattr(job, counter, times)

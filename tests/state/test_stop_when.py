@@ -109,6 +109,63 @@ def test_of_many_that_wait_none_begins_and_all_end(cluster):
     assert audit(cluster.store) == []
 
 
+@pytest.mark.parametrize("outcome", ["failed", "crashed", "stopped"])
+def test_what_ends_badly_after_it_counts_no_more(cluster, outcome):
+    open_fan_out(cluster)
+    add(cluster, 0, 0, 3, retries=3)
+    node = node_of(cluster)
+    first, second, _ = node.claim(3)
+    node.advance(met(first), bad(second, outcome, retry_ms=0))
+    assert children(cluster, 3) == ["finished", "canceled", "canceled"]
+    assert cluster.statuses("src", "after") == ["finished", "queued"]
+    assert cluster.store.execution(EXECUTION_ID).get("faults", "0") == "0"
+    assert cluster.store.fail_control(EXECUTION_ID, "src", "{}") == "ENDED"
+    assert audit(cluster.store) == []
+
+
+def test_it_cannot_fail_for_what_is_not_made_any_more(cluster):
+    open_fan_out(cluster, total=500)
+    for chunk in range(2):
+        add(cluster, chunk, 200 * chunk, 200 * chunk + 200)
+    node = node_of(cluster)
+    first, *_ = node.claim(4)
+    node.advance(met(first))
+    assert cluster.statuses("src") == ["started"], "more than one script can cancel"
+    assert cluster.store.fail_control(EXECUTION_ID, "src", "{}") == "ENDED"
+    while cluster.store.drain_outbox():
+        pass
+    assert cluster.statuses("src", "after") == ["finished", "queued"]
+
+
+def test_others_that_wait_behind_them_at_the_execution_s_gate_go_on(cluster):
+    source = new_job("src", kind="fan-out")
+    other = new_job("two", kind="fan-out")
+    for one in (source, other):
+        del one.fields["origin"]
+    cluster.submit(source, other, parallelism=1)
+    cluster.store.open_group(EXECUTION_ID, "src", 1000, 0, 1000, "{}", stop_when=WHEN)
+    for chunk in range(5):
+        add(cluster, chunk, 200 * chunk, 200 * chunk + 200, retries=1)
+    node = node_of(cluster, slots=1)
+    for _ in range(210):
+        (one,) = node.claim(1)
+        node.advance(bad(one, retry_ms=0))
+        cluster.store.promote_due()
+        node.beat()
+    cluster.store.open_group(EXECUTION_ID, "two", 3, 0, 1000, "{}")
+    jobs = [new_job(f"two_{i}", group="two") for i in range(3)]
+    assert cluster.store.extend(EXECUTION_ID, "two", 0, True, jobs) == "OK"
+    (one,) = node.claim(1)
+    node.advance(met(one))
+    while cluster.store.drain_outbox():
+        pass
+    for _ in range(3):
+        (one,) = node.claim(1)
+        node.advance(done(one))
+    assert cluster.statuses("src", "two") == ["finished", "finished"]
+    assert cluster.status == "succeeded"
+
+
 def test_those_that_failed_before_count_until_a_retry_leaves_them_out(cluster):
     open_fan_out(cluster)
     add(cluster, 0, 0, 4)

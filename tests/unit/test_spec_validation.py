@@ -192,6 +192,14 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
             {"f": fan_out(stop_when={"metric_name": "x"})},
             "jobs.f.stop_when: needs at_least or at_most, and not both",
         ),
+        (
+            {"f": fan_out(stop_when="a >= 1 >= 2")},
+            "jobs.f.stop_when: 'a >= 1 >= 2' is not METRIC >= NUMBER",
+        ),
+        (
+            {"f": fan_out(stop_when={"metric_name": "a\ud800", "at_most": 2})},
+            "jobs.f.stop_when.metric_name: 'a\\ud800' holds half a character",
+        ),
         ({"f": fan_out(stop_when={"at_most": 2})}, "jobs.f.stop_when.metric_name: is required"),
         (
             {"f": fan_out(stop_when="loss <= nan")},

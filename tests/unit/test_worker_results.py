@@ -134,7 +134,7 @@ def test_what_json_does_not_hold_is_kept_where_it_stands() -> None:  # W5
         ({"a": 1, "b": 3, "metrics": {"b": 2}}, {"b": 2.0, "a": 1.0}),
         ({"a": 1, "metrics": 3}, {"a": 1.0, "metrics": 3.0}),
         ({"a": np.float32(0.5), "b": np.bool_(True), "c": np.zeros(2)}, {"a": 0.5}),
-        ({"a": 10**400, "b": 2**53 + 1, 5: 1}, {}),
+        ({"a": 10**400, "b": 2**53 + 1, 5: 1, "\ud800": 1}, {}),
     ],
 )
 def test_metrics_are_the_finite_numbers(value: Any, metrics: dict[str, float]) -> None:  # F5

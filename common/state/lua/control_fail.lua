@@ -1,7 +1,8 @@
 -- requires: settle
 -- Fails a control job that cannot be carried out (without a job: an execution that cannot be compiled).
 -- ARGV  execution, job ('' for the execution), error (JSON)
--- RETURNS OK | ENDED (it has ended, is run by another, waits for others, or was compiled by another)
+-- RETURNS OK | ENDED (it has ended, is run by another, waits for others, was stopped early, or was compiled
+--       by another)
 local x = X.get(ARGV[1])
 if X.closed(x) then return 'ENDED' end
 if ARGV[2] == '' then
@@ -14,7 +15,7 @@ else
   local job = J.get(x.id .. '-' .. ARGV[2])
   -- A fan-out that cannot go on has started; those of its jobs that exist run to their end.
   local open = job and (job.status == 'deferred' or job.kind == 'fan-out' and job.status == 'started')
-  if not open or job.waits > 0 then return 'ENDED' end
+  if not open or job.waits > 0 or stopped_by(x.id, job.job) then return 'ENDED' end
   F.finish(job, 'failed', 'error', ARGV[3])
   if job.kind == 'fan-out' then F.push('reopen', x.id, job.job, '0') end
 end

@@ -117,6 +117,13 @@ function F.look_at(job, metrics)
   event('group_stopped', 'execution', x_id, 'job', name, 'by', job.job)
   F.push('stop', x_id, name, '0')
 end
+-- A job of a fan-out that was stopped early need not run (again): did it end for that?
+function F.leave_out(job)
+  local by = job.group and stopped_by(job.execution, job.group)
+  if not by then return false end
+  F.finish(job, 'canceled', 'reason', by .. ' met stop_when')
+  return true
+end
 
 -- What a job's upstreams (`a b?`) mean for it now: how many are open, and one that
 -- ended badly. One that has ended but has yet to tell this job of it counts as open,
@@ -213,7 +220,10 @@ local function step_pass(x_id, name)
   while F.touched < STEP_LIMIT do
     passing[x_id .. ' ' .. (name or '')] = true
     F.touched = F.touched + 1
-    if not G.pass_next(X.get(x_id), name) then
+    local passed = G.pass_next(X.get(x_id), name)
+    if passed == 'more' then
+      F.touched = F.touched + 50 -- so much they cost
+    elseif not passed then
       passing[x_id .. ' ' .. (name or '')] = nil
       return
     end

@@ -52,14 +52,16 @@ function G.admit(job, front)
   end
   pass_execution(job, front)
 end
--- The first job of a list that still waits there.
+-- The first job of a list that still waits there. 'more' where there were only others so far, which were
+-- canceled meanwhile.
 local function next_held(key)
-  for _ = 1, 500 do
+  for _ = 1, 100 do
     local id = redis.call('LPOP', key)
     if not id then return nil end
     local job = J.get(id)
     if job and job.status == 'deferred' then return job end
   end
+  return 'more'
 end
 -- Gives a job's places back; which they were.
 local function give_back(job)
@@ -71,13 +73,13 @@ local function give_back(job)
   if string.find(gate, 'g', 1, true) then count_group(job, -1) end
   return gate
 end
--- Lets the next job pass that is held at an execution's gate, or (`name`) at a fan-out's.
+-- Lets the next job pass that is held at an execution's gate, or (`name`) at a fan-out's; what came of it
+-- (as `next_held`).
 local function pass_next(x, name)
   if X.closed(x) then return nil end
   local waiting = next_held(name and K.group_held(x.id, name) or K.held(x.id))
-  if waiting then
-    if name then G.admit(waiting) else pass_execution(waiting) end
-  end
+  if not waiting or waiting == 'more' then return waiting end
+  if name then G.admit(waiting) else pass_execution(waiting) end
   return waiting
 end
 function G.pass_next(x, name)
@@ -88,8 +90,10 @@ end
 -- Gives a job's places back and lets the next ones pass.
 function G.release(job)
   local x, gate = X.get(job.execution), give_back(job)
-  if string.find(gate, 'x', 1, true) then pass_next(x) end
-  if string.find(gate, 'g', 1, true) then pass_next(x, job.group) end
+  if string.find(gate, 'x', 1, true) and pass_next(x) == 'more' then G.pass_later(x.id) end
+  if string.find(gate, 'g', 1, true) and pass_next(x, job.group) == 'more' then
+    G.pass_later(x.id, job.group)
+  end
 end
 -- One that is parked may be followed by thousands that are parked as well: a step of their own.
 Q.on_parked = function(job)

@@ -62,8 +62,9 @@ function S.lost(job, counter, limit, error, started_at)
   local why, times = crashed and error or LOST, job[counter] + 1
   H.record(job, crashed and 'crashed' or 'lost',
     started_at or redis.call('HGET', job.key, 'started_at'), why)
-  if times >= limit then
+  if times >= limit or job.group and stopped_by(job.execution, job.group) then
     redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)
+    if F.leave_out(job) then return end
     return to_dead_letter(job, 'failed', counter, times, 'error', error)
   end
   S.requeue(job, counter, counter, times, 'error', why)
@@ -115,6 +116,7 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
   end
   redis.call('HSET', job.key, 'started_at', started_at, 'ended_at', now_iso())
   H.record(job, outcome, started_at, error)
+  if F.leave_out(job) then return 'OK' end
   if outcome == 'stopped' then
     F.finish(job, 'stopped', 'error', error)
   elseif retry_ms >= 0 and job.retries_left > 0 then

@@ -31,16 +31,12 @@ local function rare_steps()
     return more
   end
 
-  local function cancel(job, reason)
-    take_out(job)
-    F.finish(job, 'canceled', 'reason', reason)
-  end
-
   -- Cancels what has not ended.
   local function step_cancel(x_id, at, reason)
     local more = each_job(x_id, at, function(job)
       if JOB_ENDED[job.status] then return end
-      cancel(job, reason)
+      take_out(job)
+      F.finish(job, 'canceled', 'reason', reason)
       if job.kind == 'fan-out' then redis.call('DEL', K.group_held(x_id, job.job)) end
     end)
     if more then return { 'cancel', x_id, more, reason } end
@@ -49,9 +45,10 @@ local function rare_steps()
 
   -- A fan-out was stopped early: its jobs that have not ended are canceled.
   local function step_stop(x_id, name, at)
-    local reason = stopped_by(x_id, name) .. ' met stop_when'
     local more = each_job(x_id, at, function(job)
-      if job.group == name and not JOB_ENDED[job.status] then cancel(job, reason) end
+      if job.group ~= name or JOB_ENDED[job.status] then return end
+      take_out(job)
+      F.leave_out(job)
     end)
     if more then return { 'stop', x_id, name, more } end
     F.tell_nodes('cancel', x_id)
