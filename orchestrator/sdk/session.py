@@ -39,6 +39,7 @@ from ..engine.sessions import LEFT_OPEN_S
 from ..insist import insist
 from ..service import Service
 from ..submitting import execution_fields
+from . import retried
 from .arguments import Travelling, Upstream, bound, inline, item_arguments
 from .code import found_by, located, program_folder, program_name
 from .jobs import CANCELED, Job, JobArray, child_name
@@ -243,6 +244,8 @@ class Session:
             insist(
                 lambda: self._store.submit(self.id, self.id, spec, fields, compile_s=self._hold_s)
             )
+            if self._parent:
+                retried.begin_anew(self._store, self.id, self._parent)
             self._root = folder
             self._listener.start()
         elif prepared.folder not in (None, self._root):

@@ -184,6 +184,36 @@ def test_the_command_line_shows_a_session_and_runs_again_what_failed_of_it(machi
     assert jobs["double-0"]["status"] == "canceled"
 
 
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_retry_of_a_workflow_runs_again_what_failed_of_it(machines, tmp_path, swept):  # A2 S2
+    """Its execution may have been ended by an orchestrator before, or not."""
+    machines.worker("n", PENSTOCK_SESSION_HOLD_S="1")
+    path = tmp_path / "file"
+    command = program(machines, "starts.py", f"""
+        from penstock import Cluster
+        from sdk_tasks import depends_on_a_file
+        with Cluster():
+            print(depends_on_a_file({str(path)!r}).id)
+        """)  # fmt: skip
+    done = subprocess.run(command, env=machines.environment, check=True, capture_output=True)
+    job = done.stdout.decode().strip()
+    execution, inner = job.split("-")[0], companion_id(job)
+    assert machines.wait(execution)["status"] == "failed"
+    if swept:
+        machines.orchestrator()
+        until(lambda: machines.service.execution(inner)["status"] == "canceled", timeout_s=40)
+    path.touch()
+    assert machines.run("retry", execution, "--failed").returncode == 0
+    if not swept:
+        machines.orchestrator()
+    assert machines.wait(execution)["status"] == "succeeded"
+    assert machines.service.result(execution, job.split("-", 1)[1]) == 3
+    assert (tmp_path / "file.runs").read_text() == "xx"
+    assert sorted((tmp_path / "file.noted").read_text().split()) == ["0", "1", "2", "a", "b"]
+    assert machines.wait(inner)["status"] == "succeeded"
+    assert machines.run("doctor").returncode == 0
+
+
 @pytest.mark.parametrize("how", ["canceled", "failed"])
 def test_the_jobs_of_a_workflow_end_with_it(machines, how):  # W7
     machines.orchestrator()

@@ -116,6 +116,23 @@ def changes_its_mind(how):
     return value
 
 
+@task
+def unless_mended(path, count):
+    """Works once somebody has made a file."""
+    with open(f"{path}.runs", "a") as file:
+        file.write("x")
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    return count
+
+
+@workflow
+def depends_on_a_file(path):
+    before = noted.map([("a", f"{path}.noted"), ("b", f"{path}.noted")])
+    found = unless_mended.after(before)(path, 2).get_result()
+    return total(noted.map([(number, f"{path}.noted") for number in range(found + 1)]))
+
+
 @workflow
 async def awaits(n):
     return await double(await double(n))
