@@ -12,6 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
@@ -204,7 +205,8 @@ class Engine:
         else:
             self._check_it_ran(execution, job.fan_out_job_id)
         if job.aggregation.strategy == "custom":
-            self._hand_over(execution, job, job.aggregation, children)
+            with _naming(expansion):
+                self._hand_over(execution, job, job.aggregation, children)
         elif not self._aggregate(execution, job, expansion, children, go_on):
             return
         _tell("FAN-IN", execution, job, "FANIN_COMPLETE", jobs=total, ms=_ms_since(began))
@@ -232,18 +234,19 @@ class Engine:
         if token is None:
             return False
         try:
-            result = aggregate(
-                how.strategy,
-                children,
-                source_job_id=job.fan_out_job_id or "",
-                metric_name=how.metric_name,
-                ascending=how.ascending,
-                k=how.k,
-                quantiles=how.quantiles,
-                on_failed=how.on_failed,
-                min_success=how.min_success,
-                folded=folding.folded_for(self._store, execution, job),
-            )
+            with _naming(expansion):
+                result = aggregate(
+                    how.strategy,
+                    children,
+                    source_job_id=job.fan_out_job_id or "",
+                    metric_name=how.metric_name,
+                    ascending=how.ascending,
+                    k=how.k,
+                    quantiles=how.quantiles,
+                    on_failed=how.on_failed,
+                    min_success=how.min_success,
+                    folded=folding.folded_for(self._store, execution, job),
+                )
             if expansion is not None and "chosen" in result:
                 result["chosen"] = [expansion.named(index) for index in result["chosen"]]
             text = self._kept(json.dumps(result), execution, job.id)
@@ -382,6 +385,19 @@ def _as_json(error: Exception) -> str:
     kind = getattr(error, "code", type(error).__name__)
     message = str(error).removeprefix(f"{kind}: ")
     return json.dumps({"type": kind, "message": message, "traceback": ""})
+
+
+@contextmanager
+def _naming(expansion: Expansion | None) -> Iterator[None]:
+    """Of a fan-in's error about a child by its index, says which job that is."""
+    try:
+        yield
+    except AggregationError as error:
+        index = error.about.get("index")
+        if expansion is None or not isinstance(index, int):
+            raise
+        said = f"{error.args[1]}; child {index} is {expansion.id(index)}"
+        raise AggregationError(error.code, said, index=index) from None
 
 
 def _outcome(index: int, status: str, text: bytes) -> ChildOutcome:

@@ -136,7 +136,11 @@ def test_failed_children(drive, on_failed, min_success, status):  # F8
         assert len(outputs) == (18 if on_failed == "pass" else 9)
     else:
         assert found["jobs"]["best"]["status"] == "failed"
-        assert "9" in found["jobs"]["best"]["error"]["message"]
+        message = found["jobs"]["best"]["error"]["message"]
+        assert "9" in message
+        if on_failed == "fail":
+            assert "the first is 1 " in message
+            assert message.endswith("; child 1 is train_1_lr_0_001_bs_16_opt_sgd")
 
 
 def test_a_missing_metric_is_a_clear_error(drive):  # F8
