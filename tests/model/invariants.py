@@ -111,6 +111,9 @@ def _check_execution(x: str, shape: Shape, row: list[str], view: View) -> None:
     head = f"group {x}-"
     groups = {label[len(head) :]: row for label, row in view.items() if label.startswith(head)}
     statuses = [job[0] for job in jobs.values()]
+    for name, group in groups.items():
+        created, settled, bad = int(group[1]), int(group[3]), int(group[4])
+        assert 0 <= bad <= settled <= created, f"I1: {x}-{name} counts {group}"
     statuses += ["finished"] * sum(int(group[-2]) for group in groups.values())
     counts = [
         len(statuses),

@@ -9,6 +9,7 @@ DIAMOND = (Spec("a"), Spec("b", ("a",)), Spec("c", ("a",)), Spec("d", ("b", "c")
 FAN = (Spec("f", kind="fan-out", size=2), fan_in("in", "f"))
 CUSTOM = (Spec("f", kind="fan-out", size=3, window=2), fan_in("in", "f", custom=True))
 STOPS = (Spec("f", kind="fan-out", size=3, window=2, stops=True), fan_in("in", "f"))
+STOPPED = (Spec("f", kind="fan-out", size=2, stops=True), Spec("z", ("f",)))
 TWO = (Spec("a"), Spec("b"))
 PAIR = (Spec("a", retries=1), Spec("b", ("a",)))
 
@@ -31,6 +32,9 @@ SHORT = {
     "fan-out and fan-in, a death": Scenario(FAN, Budget(deaths=1)),
     "fan-out and fan-in, a cancel": Scenario(FAN, Budget(cancels=1)),
     "fan-out that stops early": Scenario(STOPS, Budget(met=1), step_limit=3),
+    "fan-out that stops early, then a cancel and a retry": Scenario(
+        STOPPED, Budget(met=1, cancels=1, retries=1), nodes=1
+    ),
 }
 
 #: a break of breaking.py -> the scenario that shows it
@@ -46,6 +50,7 @@ SHOWN = {
     "an upstream that failed does not matter": "diamond, a failure",
     "an answer on its way is no lease": "diamond, an answer lost",
     "a pause is no pause": "pair, a pause",
+    "a retry runs what need not run": "fan-out that stops early, then a cancel and a retry",
     "a fan-out that was stopped early goes on": "fan-out that stops early",
     "what is left over is forgotten": "diamond in chunks, a cancel",
 }

@@ -20,6 +20,7 @@ RARE = {
     "a claim does not see that the execution is closed",
     "an advance that comes late claims",
     "a fan-out that was stopped early goes on",
+    "a retry runs what need not run",
 }
 
 
