@@ -256,12 +256,13 @@ class Service:
         return Expansion(job, over).child_ids(start, min(stop, total))
 
     def logs(self, id_: str, job: str | None = None) -> list[tuple[str, str]]:
-        """(job, captured output) of all jobs that printed, or of one. Raises NotFound."""
+        """(job, captured output) of all jobs that printed, or of one; of a fan-out those of its jobs.
+        Raises NotFound."""
         self._fields(id_)
         names = self.store.job_names(id_)
         if job is not None and job not in names:
             raise self._no_job(id_, job)
-        wanted = names if job is None else [job]
+        wanted = names if job is None else self._with_children(id_, job, names)
         with self._redis.pipeline(transaction=False) as pipe:
             for name in wanted:
                 pipe.get(keys.log(id_, name))
@@ -271,6 +272,12 @@ class Service:
             for name, text in zip(wanted, texts, strict=True)
             if text
         ]
+
+    def _with_children(self, id_: str, job: str, names: Sequence[str]) -> list[str]:
+        if self.store.jobs(id_, [job], ("kind",))[0]["kind"] != "fan-out":
+            return [job]
+        rows = self.store.jobs(id_, names, ("group",))
+        return [name for name, row in zip(names, rows, strict=True) if row["group"] == job]
 
     def log(self, id_: str, job: str) -> str:
         """What one job has printed; empty where there is no such job."""

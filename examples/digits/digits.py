@@ -47,8 +47,11 @@ def train(split: dict[str, Any], C: float, gamma: float, kernel: str, folds: int
 
 
 def report(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Prints all results as a table, the most accurate first; `{configurations, rows}`."""
-    ordered = sorted(results, key=lambda result: (-result["accuracy"], -result["cv_accuracy"]))
+    """Prints all results as a table, the most accurate first; `{configurations, rows}`.
+
+    Those that are equal stay in their order, as best-metric takes the first.
+    """
+    ordered = sorted(results, key=lambda result: -result["accuracy"])
     cells = [COLUMNS, *(tuple(str(result[column]) for column in COLUMNS) for result in ordered)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(COLUMNS))]
     rows = [

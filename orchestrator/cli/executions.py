@@ -166,7 +166,7 @@ def logs(app: App, id: str, job: str | None, follow: bool) -> None:
             found = opened.service.logs(execution, job)
             emit([{"job": name, "text": text} for name, text in found])
             return
-        printer = LogPrinter(names=job is None)
+        printer = LogPrinter(job)
         if follow:
             for _ in opened.service.watch(execution):
                 printer.show(opened.service.logs(execution, job))
@@ -179,12 +179,12 @@ def logs(app: App, id: str, job: str | None, follow: bool) -> None:
 class LogPrinter:
     """Prints logs, and of logs seen before only what is new."""
 
-    def __init__(self, *, names: bool) -> None:
-        self._names = names
+    def __init__(self, job: str | None) -> None:
+        self._job = job
         self._seen: dict[str, int] = {}
 
     def show(self, logs: list[tuple[str, str]], *, last: bool = False) -> None:
-        """Prints the new lines, behind their job's name where there are several jobs.
+        """Prints the new lines, behind their job's name where it is not the one that was asked for.
 
         A line without its end waits for the rest of it, unless this is the `last` call.
         """
@@ -195,7 +195,7 @@ class LogPrinter:
             end = len(text) if last else text.rfind("\n") + 1
             self._seen[name] = max(start, end)
             for line in text[start:end].splitlines():
-                write(f"{name}  {line}" if self._names else line)
+                write(line if name == self._job else f"{name}  {line}")
 
 
 COMMANDS = (status, ls, result, logs)

@@ -143,6 +143,7 @@ def test_one_command_runs_a_file_and_leaves_nothing_behind(box: Box) -> None:
     assert value["jobs"]["train_2_C_9"]["result"] == {"C": 9, "accuracy": 0.9}
     assert value["result"]["aggregated_result"]["C"] == 9
     assert "training 9" in box("logs", "last", "train_2_C_9").stdout
+    assert "train_2_C_9  training 9" in box("logs", "last", "train").stdout
     assert "class j0,j1,j2,j3 finished" in box("graph", "last").stdout
 
 

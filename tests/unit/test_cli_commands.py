@@ -329,6 +329,8 @@ def test_logs_name_the_job_of_each_line_only_where_there_are_several(
     assert penstock("logs", ID)[1] == "load  a\nload  b\nend  c\n"
     service.printed = [("load", "a\n")]
     assert penstock("logs", ID, "load")[1] == "a\n"
+    service.printed = [("train_0", "a\n"), ("train_1", "b\n")]
+    assert penstock("logs", ID, "train")[1] == "train_0  a\ntrain_1  b\n"
 
 
 def test_following_logs_prints_each_line_once_and_whole(
