@@ -325,13 +325,25 @@ def _load_array(file: IO[bytes]) -> Any:
     return numpy.load(file, allow_pickle=False)
 
 
+def _check_parquet() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ValueFailed(
+            "pandas needs pyarrow for Parquet, which a DataFrame travels as; `pip install pyarrow`, on the "
+            "nodes as well as here"
+        ) from None
+
+
 def _dump_frame(value: Any, file: IO[bytes]) -> None:
+    _check_parquet()
     buffer = io.BytesIO()  # pandas closes what it is given
     value.to_parquet(buffer)
     file.write(buffer.getbuffer())
 
 
 def _load_frame(file: IO[bytes]) -> Any:
+    _check_parquet()
     import pandas
 
     return pandas.read_parquet(io.BytesIO(file.read()))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -326,6 +327,18 @@ def test_what_only_looks_like_one_is_left_alone(store):
 def test_a_subclass_that_would_come_back_as_less_has_no_codec(store, value):
     with pytest.raises(TypeError, match="no codec is registered for it"):
         values.keep(value, store, EXECUTION, "job")
+
+
+def test_a_frame_without_pyarrow_says_what_to_install(store, monkeypatch):
+    frame = pandas.DataFrame({"a": [1]})
+    kept = values.keep(frame, store, EXECUTION, "job")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for what in (
+        lambda: values.keep(frame, store, EXECUTION, "job"),
+        lambda: values.loaded(kept, lambda: store),
+    ):
+        with pytest.raises(values.ValueFailed, match="`pip install pyarrow`"):
+            what()
 
 
 def test_equal_values_are_told_by_their_content(store):
