@@ -19,6 +19,7 @@ from . import fields, spelling
 from .placeholders import references
 from .places import Places
 from .spelling import Spelling
+from .wording import short
 
 #: How long a job may run that names no timeout, in seconds.
 DEFAULT_TIMEOUT_S = 300.0
@@ -137,11 +138,12 @@ class StopWhen(_Model):
 
     @classmethod
     def _expanded(cls, data: Any) -> Any:
-        if not isinstance(data, str):
+        if isinstance(data, dict):
             return data
-        written = re.fullmatch(r"\s*([^\s<>=][^<>=]*?)\s*(>=|<=)\s*(\S+)\s*", data)
+        text = data if isinstance(data, str) else ""
+        written = re.fullmatch(r"\s*([^\s<>=][^<>=]*?)\s*(>=|<=)\s*(\S+)\s*", text)
         if not written:
-            raise ValueError(f"'{data}' is not METRIC >= NUMBER or METRIC <= NUMBER")
+            raise ValueError(f"{short(data)} is not METRIC >= NUMBER or METRIC <= NUMBER")
         metric, sign, bound = written.groups()
         return {"metric_name": metric, "at_least" if sign == ">=" else "at_most": bound}
 

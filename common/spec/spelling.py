@@ -99,7 +99,7 @@ AGGREGATION = Spelling(
     on_failed=("failed_children",),
     min_success=(),
 )
-STOP_WHEN = Spelling(metric_name=(), at_least=(), at_most=())
+STOP_WHEN = Spelling(metric_name=("metric",), at_least=(), at_most=())
 TEMPLATE = Spelling(**(_WORK | {"config": ("parameters",), "name_pattern": ()}))
 JOB = Spelling(
     **_WORK,

@@ -182,7 +182,11 @@ class Display:
         counts = row.counts
         detail = strip(row, max(1, min(STRIP_COLUMNS, room - COUNTS_COLUMNS)), self.unicode)
         detail.append(f"  {row.ran}/{row.total}")
-        for status, word in (("started", "running"), ("failed", "failed")):
+        for status, word in (
+            ("started", "running"),
+            ("failed", "failed"),
+            ("canceled", "canceled"),
+        ):
             if counts[status]:
                 detail.append(f"  {counts[status]} {word}", style=STYLES[status])
         if row.reason:

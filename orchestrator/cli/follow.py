@@ -115,8 +115,10 @@ def conclude(app: App, service: Service, state: Mapping[str, Any]) -> int:
 def _summary(state: Mapping[str, Any]) -> None:
     id_, counts = state["id"], state.get("progress") or {}
     jobs = int(counts.get("total") or 0)
+    unneeded = int(counts.get("canceled") or 0) if state["status"] == "succeeded" else 0
+    said = f"{jobs - unneeded} of {jobs}" if unneeded else str(jobs)
     say(
-        f"{clean(str(state['name']))} {state['status']}: {jobs} {'job' if jobs == 1 else 'jobs'}"
+        f"{clean(str(state['name']))} {state['status']}: {said} {'job' if jobs == 1 else 'jobs'}"
         f" in {duration(seconds(state)) or 'no time'} ({id_})"
     )
     failed = failures(state)
@@ -132,7 +134,7 @@ def _summary(state: Mapping[str, Any]) -> None:
         say(f"\n{len(failed) - MOST_FAILURES} more failed: penstock status {id_} --all")
     if state.get("error") and not failed:
         say(f"  {clean(error_line(state['error']))}")
-    if failed:
+    if failed and state["status"] != "succeeded":
         say(f"\nrun the failed ones again: penstock retry {id_} --failed")
 
 

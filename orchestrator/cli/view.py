@@ -78,12 +78,9 @@ class Row:
 
     @property
     def reason(self) -> str:
-        """Why it is as it is, where the state names a reason: it waits, or was canceled."""
+        """Why it is as it is, where the state names a reason: it waits, was canceled, or stopped early."""
         for job in (self.job, *self.children.values()):
-            if (
-                job.get("reason") not in (None, "", job.get("status"))
-                and job["status"] != "finished"
-            ):
+            if job.get("reason") not in (None, "", job.get("status")):
                 return str(job["reason"])
         return ""
 

@@ -39,7 +39,7 @@ from ..engine.sessions import LEFT_OPEN_S
 from ..insist import insist
 from ..service import Service
 from ..submitting import execution_fields
-from . import retried
+from . import causes, retried
 from .arguments import Travelling, Upstream, bound, inline, item_arguments
 from .code import found_by, located, program_folder, program_name
 from .jobs import CANCELED, Job, JobArray, child_name
@@ -387,8 +387,11 @@ class Session:
             at for at, (status, text) in enumerate(found) if status == CANCELED and not text
         ]
         rows = self._store.jobs(self.id, [names[at] for at in canceled], ("reason",))
+        reasons = {
+            row["reason"]: causes.explained(self._store, self.id, row["reason"]) for row in rows
+        }
         for at, row in zip(canceled, rows, strict=True):
-            found[at] = CANCELED, json.dumps({"message": row["reason"]}).encode()
+            found[at] = CANCELED, json.dumps({"message": reasons[row["reason"]]}).encode()
         return found
 
     def in_reader(self, read: Callable[[], None]) -> None:

@@ -111,9 +111,15 @@ def test_failures_come_with_the_traceback_of_the_worker(cluster, tasks):  # S2
         assert raised.value.about == {"job": "fails-0", "type": "ValueError"}
         with pytest.raises(JobFailed, match=r"fails-1\[0\] failed: ValueError: a"):
             array.get_results(30)
-        for one, upstream in ((behind, "fails-0"), (late, "fails-1")):
+        beyond = tasks.double(late)
+        for one, upstream, cause in (
+            (behind, "fails-0", r"fails-0: ValueError: no \$luck"),
+            (late, "fails-1", "fails-1_0: ValueError: a"),
+            (beyond, late.name, "fails-1_0: ValueError: a"),
+        ):
             assert not one.wait(30)
-            with pytest.raises(JobCanceled, match=f"upstream {upstream} did not succeed"):
+            told = rf"upstream {upstream} did not succeed \({cause}\)"
+            with pytest.raises(JobCanceled, match=told):
                 one.get_result()
         assert not job.cancel()
     assert cluster.execution(job.session.id).wait(10) == "failed"

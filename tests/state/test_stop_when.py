@@ -52,6 +52,7 @@ def test_the_others_end_and_no_more_are_made(cluster):
     assert counts == {"total": "4", "settled": "4", "bad": None, "stopped_by": "src_0"}
     assert cluster.store.execution(EXECUTION_ID).get("faults", "0") == "0"
     assert cluster.job("src_1")["reason"] == "src_0 met stop_when"
+    assert cluster.job("src")["reason"] == "src_0 met stop_when"
     assert f"fanin {EXECUTION_ID} best" in cluster.take_agenda()
     assert audit(cluster.store) == []
 
@@ -270,3 +271,10 @@ def test_what_failed_before_is_told_as_ever(drive):
 def test_a_bound_that_nobody_meets_changes_nothing(drive):
     found = drive(sweep({"strategy": "count"}, stop_when="acc <= -1"), accuracy)
     assert found["result"]["aggregated_result"] == 40
+    assert found["jobs"]["train"]["reason"] is None
+
+
+def test_a_metric_that_nobody_has_is_told(drive):
+    found = drive(sweep({"strategy": "count"}, stop_when="acuracy >= 0.9"), accuracy)
+    assert found["status"] == "succeeded"
+    assert found["jobs"]["train"]["reason"] == "stop_when: no job had a metric acuracy"

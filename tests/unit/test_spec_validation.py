@@ -192,6 +192,7 @@ def test_good_workflows_have_no_faults(jobs: dict[str, Any]) -> None:
             {"f": fan_out(stop_when={"metric_name": "x"})},
             "jobs.f.stop_when: needs at_least or at_most, and not both",
         ),
+        ({"f": fan_out(stop_when=0.9)}, "jobs.f.stop_when: 0.9 is not METRIC >= NUMBER"),
         (
             {"f": fan_out(stop_when="a >= 1 >= 2")},
             "jobs.f.stop_when: 'a >= 1 >= 2' is not METRIC >= NUMBER",

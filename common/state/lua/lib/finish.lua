@@ -52,6 +52,15 @@ local function stopped_by(x_id, name)
   return stopped[key]
 end
 
+-- What became of `stop_when`, where somebody may wonder.
+local function about_stop(x_id, name, total)
+  local v = redis.call('HMGET', K.group(x_id, name), 'stopped_by', 'stop_when', 'metric_seen')
+  if v[1] then return v[1] .. ' met stop_when' end
+  if v[2] and not v[3] and total > 0 then
+    return 'stop_when: no job had a metric ' .. cjson.decode(v[2]).metric_name
+  end
+end
+
 -- A fan-out is done when all its children were made and all have ended. Of the children that end
 -- in one script the first asks for this, and the answer holds for all.
 local asked_for = {}
@@ -69,6 +78,8 @@ local function group_check(x_id, name)
   local source = J.get(x_id .. '-' .. name)
   if not total or not source or source.status ~= 'started' then return end
   if settled >= total then
+    local about = about_stop(x_id, name, total)
+    if about then redis.call('HSET', source.key, 'reason', about) end
     local bad = tonumber(v[4] or 0)
     if bad == 0 or source.tolerated == '1' then
       F.finish(source, 'finished')
@@ -96,7 +107,6 @@ end
 -- have not ended end.
 local looked_for = {}
 local function is_met(when, value)
-  if type(value) ~= 'number' then return false end
   if when.at_least then return value >= when.at_least end
   return value <= when.at_most
 end
@@ -108,7 +118,13 @@ function F.look_at(job, metrics)
     looked_for[key] = text and cjson.decode(text)
   end
   local when = looked_for[key]
-  if not when or metrics == '' or not is_met(when, cjson.decode(metrics)[when.metric_name]) then return end
+  local value = when and metrics ~= '' and cjson.decode(metrics)[when.metric_name]
+  if type(value) ~= 'number' then return end
+  if not when.seen then
+    when.seen = true
+    redis.call('HSET', key, 'metric_seen', 1)
+  end
+  if not is_met(when, value) then return end
   local source = not stopped_by(x_id, name) and J.get(x_id .. '-' .. name)
   if not source or source.status ~= 'started' then return end
   stopped[key] = job.job
