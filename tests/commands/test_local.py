@@ -67,6 +67,11 @@ def alive(pid: int | None) -> bool:
         return False
 
 
+def all_gone(*pids: int) -> None:
+    """They have ended, or are about to: a process lets go of its locks some moments before it is gone."""
+    eventually(lambda: not any(alive(pid) for pid in pids), within_s=0.5)
+
+
 def eventually(fact: Callable[[], bool], within_s: float = 15.0) -> None:
     deadline = time.monotonic() + within_s
     while not fact():
@@ -216,7 +221,7 @@ def test_up_and_down(home: Path) -> None:
     finally:
         assert down(home)
     assert not is_up(home)
-    assert not any(alive(pid) for pid in (found.pid, info.pid, info.keeper_pid))
+    all_gone(found.pid, info.pid, info.keeper_pid)
     assert not down(home)
 
 
@@ -238,7 +243,7 @@ def test_down_ends_a_deaf_host(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     info = DataFolder(home).read_server()
     assert info is not None
     assert down(home)
-    assert not any(alive(pid) for pid in (found.pid, info.pid, info.keeper_pid))
+    all_gone(found.pid, info.pid, info.keeper_pid)
 
 
 def test_up_says_why_it_failed(home: Path) -> None:
