@@ -16,6 +16,9 @@ apt = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 
 .PHONY: help demo test prove chaos chaos-short model model-short bench bench-growth bench-instructions bench-faults bench-sdk check redis
 
+# tests of the system in which nothing hangs on how quick it is
+NO_CLOCK := tests/system/test_benchmarks.py tests/system/test_rq_tools.py
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
@@ -23,8 +26,8 @@ demo: $(INSTALLED) ## trains 18 classifiers of handwritten digits and keeps the 
 	@$(BIN)/penstock run examples/digits/workflow.yaml
 
 test: $(TOOLS) redis ## all tests, on fakeredis, the embedded Valkey and a real Redis 7
-	@$(BIN)/pytest -n 2 tests/unit tests/state tests/examples tests/sdk tests/commands
-	@$(BIN)/pytest tests/chaos tests/system
+	@$(BIN)/pytest -n 2 tests/unit tests/state tests/examples tests/sdk tests/commands $(NO_CLOCK)
+	@$(BIN)/pytest tests/chaos tests/system $(NO_CLOCK:%=--ignore=%)
 
 prove: $(TOOLS) redis ## the long forms of the system tests, with the figures that they measure
 	@$(BIN)/pytest tests/system tests/examples tests/commands --full --timeout 900 -k "rq_tools or demo or placement or guarantees or code_roots or fan_outs"
