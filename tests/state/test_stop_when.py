@@ -37,6 +37,21 @@ def met(one, value=0.95):
     return done(one, metrics={"acc": value, "loss": 9.0})
 
 
+def drain(cluster):
+    while cluster.store.drain_outbox():
+        pass
+
+
+def stop_in_part(cluster):
+    """Of 400 that are there the first meets the bound; one script cannot cancel all others."""
+    open_fan_out(cluster, total=500)
+    for chunk in range(2):
+        add(cluster, chunk, 200 * chunk, 200 * chunk + 200)
+    node = node_of(cluster)
+    first, *_ = node.claim(4)
+    node.advance(met(first))
+
+
 def test_the_others_end_and_no_more_are_made(cluster):
     open_fan_out(cluster)
     assert add(cluster, 0, 0, 4) == "OK"
@@ -101,8 +116,7 @@ def test_of_many_that_wait_none_begins_and_all_end(cluster):
     node = node_of(cluster)
     first, *_ = node.claim(4)
     node.advance(met(first))
-    while cluster.store.drain_outbox():
-        pass
+    drain(cluster)
     assert children(cluster, 800) == ["finished"] + ["canceled"] * 799
     assert cluster.statuses("src") == ["finished"]
     assert not cluster.client.exists(keys.group_held(EXECUTION_ID, "src"))
@@ -125,16 +139,10 @@ def test_what_ends_badly_after_it_counts_no_more(cluster, outcome):
 
 
 def test_it_cannot_fail_for_what_is_not_made_any_more(cluster):
-    open_fan_out(cluster, total=500)
-    for chunk in range(2):
-        add(cluster, chunk, 200 * chunk, 200 * chunk + 200)
-    node = node_of(cluster)
-    first, *_ = node.claim(4)
-    node.advance(met(first))
+    stop_in_part(cluster)
     assert cluster.statuses("src") == ["started"], "more than one script can cancel"
     assert cluster.store.fail_control(EXECUTION_ID, "src", "{}") == "ENDED"
-    while cluster.store.drain_outbox():
-        pass
+    drain(cluster)
     assert cluster.statuses("src", "after") == ["finished", "queued"]
 
 
@@ -158,8 +166,7 @@ def test_others_that_wait_behind_them_at_the_execution_s_gate_go_on(cluster):
     assert cluster.store.extend(EXECUTION_ID, "two", 0, True, jobs) == "OK"
     (one,) = node.claim(1)
     node.advance(met(one))
-    while cluster.store.drain_outbox():
-        pass
+    drain(cluster)
     for _ in range(3):
         (one,) = node.claim(1)
         node.advance(done(one))
@@ -178,8 +185,7 @@ def test_those_that_failed_before_count_until_a_retry_leaves_them_out(cluster):
     token = cluster.store.start_control(EXECUTION_ID, "best", "o.1", "o")
     cluster.store.settle_control(token, "finished", "1")
     assert cluster.store.retry(EXECUTION_ID) == "RUNNING"
-    while cluster.store.drain_outbox():
-        pass
+    drain(cluster)
     assert children(cluster, 4) == ["deferred", "finished", "canceled", "canceled"]
     cluster.store.open_group(EXECUTION_ID, "src", 6, 0, 1000, "{}", stop_when=WHEN)
     assert children(cluster, 4) == ["canceled", "finished", "canceled", "canceled"]
@@ -189,23 +195,15 @@ def test_those_that_failed_before_count_until_a_retry_leaves_them_out(cluster):
 
 
 def test_a_cancel_amid_the_stop_then_a_retry(cluster):
-    open_fan_out(cluster, total=500)
-    for chunk in range(2):
-        add(cluster, chunk, 200 * chunk, 200 * chunk + 200)
-    node = node_of(cluster)
-    first, *_ = node.claim(4)
-    node.advance(met(first))
+    stop_in_part(cluster)
     assert "canceled" in children(cluster, 400)
     cluster.store.control(EXECUTION_ID, "cancel")
-    while cluster.store.drain_outbox():
-        pass
+    drain(cluster)
     assert cluster.store.retry(EXECUTION_ID) == "RUNNING"
-    while cluster.store.drain_outbox():
-        pass
+    drain(cluster)
     opened = cluster.store.open_group(EXECUTION_ID, "src", 500, 0, 1000, "{}", stop_when=WHEN)
     assert opened == ("OK", 400, 2, 400)
-    while cluster.store.drain_outbox():
-        pass
+    drain(cluster)
     assert children(cluster, 400) == ["finished"] + ["canceled"] * 399
     assert cluster.statuses("src", "after") == ["finished", "queued"]
     assert audit(cluster.store) == []
