@@ -23,20 +23,22 @@ from .history import Journal
 
 def main(url: str, name: str, ttl_s: float, folder: Path, number: int) -> None:
     """Runs until it is ended. Forks, since a new Python would take longer than a lock's TTL."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    children: set[int] = set()
-    try:
-        while True:
-            while len(children) < number:
-                children.add(os.fork() or _child(url, name, ttl_s, folder))
-            children.discard(os.wait()[0])
-    finally:
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
+    # Waited for, not handled: a handler can come between a child's fork or death and its note, or
+    # just before a wait that then does not end.
+    told = {signal.SIGTERM, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    children = {os.fork() or _child(url, name, ttl_s, folder) for _ in range(number)}
+    while signal.sigwait(told) != signal.SIGTERM:
+        for pid in [pid for pid in children if os.waitpid(pid, os.WNOHANG)[0]]:
+            children.remove(pid)
+            children.add(os.fork() or _child(url, name, ttl_s, folder))
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    for pid in children:
+        os.waitpid(pid, 0)
 
 
 def _child(url: str, name: str, ttl_s: float, folder: Path) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         _contend(url, name, ttl_s, folder)
     finally:
