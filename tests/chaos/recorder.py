@@ -17,6 +17,7 @@ import redis
 from penstock.common.jobs import split_job_id
 from penstock.common.state import keys
 from penstock.common.state.connection import connect
+from support.transitions import decoded, each_job
 
 from .history import Journal, Record
 from .undone import order
@@ -65,7 +66,7 @@ class Recorder(threading.Thread):
         if len(entries) == _PAGE:
             self._look_for_a_gap()
         for id_, raw in entries:
-            self._take(id_.decode(), {k.decode(): v.decode() for k, v in raw.items()})
+            self._take(id_.decode(), decoded(raw))
         self._journal.flush()
         with self._pages:
             self._page += 1
@@ -89,9 +90,10 @@ class Recorder(threading.Thread):
         self._last = id_
         self.seen += 1
         at = time.time() if self._by_arrival else order(id_)[0] / 1000
-        record = translate(event)
-        if record is not None:
-            self._journal.write(record.pop("what"), at, event=id_, **record)
+        for one in each_job(event):
+            record = translate(one)
+            if record is not None:
+                self._journal.write(record.pop("what"), at, event=id_, **record)
 
     def catch_up(self, timeout_s: float = 10.0) -> None:
         """Returns when all that the stream holds by now is written down."""

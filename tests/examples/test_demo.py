@@ -17,6 +17,7 @@ import redis
 
 from penstock.common.embedded import EmbeddedServer
 from support.processes import PENSTOCK, until
+from support.transitions import transitions
 
 WORKFLOW = Path(__file__).parents[2] / "examples/digits/workflow.yaml"
 
@@ -134,9 +135,9 @@ def test_the_demo_survives_a_kill(home, folds, plain, figure, kill):
 def recorded(home, execution):
     """How often each job of an execution was recorded as finished."""
     with EmbeddedServer(home) as server:
-        rows = [fields for _, fields in redis.Redis.from_url(server.url).xrange("penstock:events")]
-    mine = [row for row in rows if row.get(b"execution") == execution.encode()]
-    return Counter(row[b"job"].decode() for row in mine if row[b"event"] == b"job_finished")
+        rows = list(transitions(redis.Redis.from_url(server.url)))
+    mine = [row for row in rows if row.get("execution") == execution]
+    return Counter(row["job"] for row in mine if row["event"] == "job_finished")
 
 
 def test_nothing_is_left_behind_by_a_killed_command(home, folds):

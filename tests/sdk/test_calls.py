@@ -18,7 +18,6 @@ from penstock.common.errors import (
     JobFailed,
     WaitTimeout,
 )
-from penstock.common.state import keys
 from penstock.common.state.chunks import STATIC
 from support.processes import as_yaml, until
 
@@ -93,10 +92,11 @@ def test_no_more_of_an_array_run_at_once_than_it_says(sdk_machines, cluster, tas
         array = tasks.sleep.map([0.01] * 40, max_concurrent=1)
         assert array.wait(60)
     running = most = 0
-    execution = array.session.id.encode()
-    for _, event in sdk_machines.client.xrange(keys.events()):
-        if event.get(b"execution") == execution and event.get(b"job", b"").startswith(b"sleep-0_"):
-            running += {b"job_started": 1, b"job_finished": -1}.get(event[b"event"], 0)
+    for event in sdk_machines.events():
+        if event.get("execution") == array.session.id and event.get("job", "").startswith(
+            "sleep-0_"
+        ):
+            running += {"job_started": 1, "job_finished": -1}.get(event["event"], 0)
             most = max(most, running)
     assert most == 1
 

@@ -22,6 +22,8 @@ from penstock.common.state.store import Store
 from penstock.common.tied import tied
 from penstock.orchestrator.service import Service
 
+from .transitions import transitions
+
 CODE = Path(__file__).parents[1] / "system" / "code"
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
 
@@ -127,14 +129,7 @@ class Machines:
 
     def events(self, name: str = "") -> list[dict[str, str]]:
         """Recorded transitions, oldest first, with the time in ms as `ms`."""
-        rows: list[dict[str, str]] = []
-        client: Any = self.client
-        for id_, raw in client.xrange("penstock:events"):
-            row = {key.decode(): value.decode() for key, value in raw.items()}
-            row["ms"] = id_.decode().partition("-")[0]
-            if not name or row["event"] == name:
-                rows.append(row)
-        return rows
+        return [row for row in transitions(self.client) if not name or row["event"] == name]
 
     def close(self) -> None:
         """Ends everything that was started, and all below it."""

@@ -21,6 +21,8 @@ from penstock.common.state.chunks import STATIC, NewJob
 from penstock.common.state.states import EXECUTION, EXECUTION_TERMINAL, JOB
 from penstock.common.state.store import Store
 
+from .transitions import transitions
+
 EXECUTION_ID = "abcdefghijklmn1"
 TTL_S = 1000
 SHIFT_KEY = "penstock:test:shift"
@@ -132,19 +134,14 @@ class Cluster:
                 node.beat()
 
     def events(self, name: str) -> list[dict[str, str]]:
-        rows = [
-            {key.decode(): value.decode() for key, value in fields.items()}
-            for _, fields in self.client.xrange(keys.events())
-        ]
-        return [row for row in rows if row["event"] == name]
+        return [row for row in transitions(self.client) if row["event"] == name]
 
 
 def check_transitions(client: Any) -> None:
     """Every transition that the scripts recorded is one that states.py allows."""
     moves = {"job_requeued": "queued", "job_parked": "deferred", "job_unmet": "deferred"}
     now: dict[str, str] = {}
-    for _, raw in client.xrange(keys.events()):
-        fields = {key.decode(): value.decode() for key, value in raw.items()}
+    for fields in transitions(client):
         table = JOB if fields["event"].startswith("job_") else EXECUTION
         subject = f"{fields.get('execution')}-{fields.get('job', '')}"
         target = moves.get(fields["event"]) or fields["event"].partition("_")[2]

@@ -1,3 +1,4 @@
+-- requires: text
 -- Resources as text, `cpus=2 ram=1024`, and as tables by name. A tiny
 -- tolerance keeps sums of fractions of a cpu from blocking a fit.
 local A = {}
@@ -15,7 +16,7 @@ function A.format(amounts)
   end
   table.sort(names)
   for i, name in ipairs(names) do
-    names[i] = name .. '=' .. string.format('%.15g', amounts[name])
+    names[i] = name .. '=' .. TEXT[amounts[name]]
   end
   return table.concat(names, ' ')
 end

@@ -1,4 +1,4 @@
--- requires: flow
+-- requires: text flow
 -- Claiming: over the lists a node may serve, the highest priority first, then
 -- the head that has waited longest. Entries that do not fit are looked past, up
 -- to LOOK_PAST a list; one passed over too often reserves a node.
@@ -107,23 +107,26 @@ end
 local function park(job)
   redis.call('HSET', job.key, 'status', 'deferred', 'reason', 'the execution is paused')
   redis.call('RPUSH', K.parked(job.execution), job.id)
-  event('job_parked', 'execution', job.execution, 'job', job.job)
+  job_event('job_parked', job)
 end
 
--- What many jobs of a claim have in common goes to the daemon once: the fields of `Work`, in its
--- order. Returns its place in `C.works`.
+-- What jobs that follow one another in a claim have in common goes to the daemon once: the fields of
+-- `Work`, in its order. Returns its place in `C.works`.
 C.works = {}
-local work_at = {}
+local last -- the job that `work_of` saw last; the next one is mostly alike
+local function is_like(job, other)
+  local p, q = job.payload, other.payload
+  return job.execution == other.execution and job.run == other.run and job.needs == other.needs
+    and job.origin == other.origin and p.refs == q.refs and p.timeout_s == q.timeout_s and p.retry == q.retry
+    and p.retries_left == q.retries_left
+end
 local function work_of(job)
+  if last and is_like(job, last) then return #C.works end
   local x, p = X.get(job.execution), job.payload
-  local word = table.concat({ x.id, job.run or '', p.refs, p.timeout_s, job.needs, job.origin, p.retry, p.retries_left },
-    '\n')
-  if not work_at[word] then
-    C.works[#C.works + 1] = { x.id, job.run, x.root, x.digest, p.refs, p.timeout_s, job.needs, job.priority,
-      job.origin, p.retry, p.retries_left }
-    work_at[word] = #C.works
-  end
-  return work_at[word]
+  C.works[#C.works + 1] = { x.id, job.run, x.root, x.digest, p.refs, p.timeout_s, job.needs, job.priority,
+    job.origin, p.retry, p.retries_left }
+  last = job
+  return #C.works
 end
 -- One job's way to the daemon: id, attempt, payload, the place of its work, whether it is a rider.
 local function to_daemon(job, rider)
@@ -146,16 +149,16 @@ local function take(n, job, claim_id, free, rider)
   job.attempt, job.claim, job.status = job.attempt + 1, claim_id, 'started'
   job.worker_name = n.id
   Q.fresh[job.id] = nil
-  redis.call('HSET', job.key, 'status', 'started', 'attempt', job.attempt, 'claim', claim_id,
+  local attempt = TEXT[job.attempt]
+  redis.call('HSET', job.key, 'status', 'started', 'attempt', attempt, 'claim', claim_id,
     'worker_name', n.id, 'started_at', now_iso())
   do_later('HSET', K.node_leases(n.id), job.id,
-    job.attempt .. ' ' .. claim_id .. ' ' .. NOW_MS .. ' ' .. text)
+    attempt .. ' ' .. claim_id .. ' ' .. TEXT[NOW_MS] .. ' ' .. text)
   do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
   if rider then
-    event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'node', n.id,
-      'queue', job.origin, 'rider', '1')
+    job_event('job_started', job, 'attempt', attempt, 'node', n.id, 'queue', job.origin, 'rider', '1')
   else
-    event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', job.attempt, 'node', n.id,
+    event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', attempt, 'node', n.id,
       'queue', job.origin, 'needs', job.needs, 'free', A.format(free), 'reservation',
       kept and kept.id or '')
     A.add(n.used, charge, 1)
@@ -228,6 +231,7 @@ end
 -- Claims up to `lanes` jobs that fit `free`, then riders for functions known to
 -- be short (`ahead`), while the order of the lists allows.
 function C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  write_later() -- what this script queued is in the lists then
   local claimed, served, passed, kept = {}, {}, {}, reservation(n)
   local wanted = lanes + riders_in(ahead)
   for _, level in ipairs(levels(n, math.min(wanted + 1, 64))) do

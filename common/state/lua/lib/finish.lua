@@ -1,4 +1,4 @@
--- requires: gates
+-- requires: text gates
 -- What follows from a job's end: dependents, fan-outs, skipped branches. Work is a list
 -- of steps (flow.lua runs them); a script touches at most STEP_LIMIT jobs.
 local F = { steps = {}, head = 1, touched = 0 }
@@ -13,7 +13,7 @@ local function register_end(job, x, status)
   if not job.origin then return end
   local registry = status == 'finished' and K.finished(job.origin)
     or status ~= 'canceled' and K.failed(job.origin)
-  if registry then do_later('ZADD', registry, expiry_s(x), job.id) end
+  if registry then do_later('ZADD', registry, TEXT[expiry_s(x)], job.id) end
 end
 
 local group_child_ended -- below: a fan-out ends by `finish` as well
@@ -30,7 +30,7 @@ function F.finish(job, status, ...)
   local ok = status == 'finished' or job.on_failure == 'continue'
   local fault = not ok and status ~= 'canceled' and job.tolerated ~= '1'
   if fault then X.count(x, 'faults', 1) end
-  event('job_' .. status, 'execution', job.execution, 'job', job.job, 'attempt', job.attempt)
+  job_event('job_' .. status, job, 'attempt', TEXT[job.attempt])
   G.release(job)
   if job.group then group_child_ended(job, status) end
   if job.dependents and job.dependents ~= '' then

@@ -1,5 +1,6 @@
--- Members that one command can add to a key, or take out of it, for many jobs, and counts of
--- hashes: collected, and written by `write_later` before the same script reads them, and at its end.
+-- requires: event
+-- Members that one command can add to a key, or take out of it, for many jobs, counts of hashes, and
+-- events: collected, and written by `write_later` before the same script reads them, and at its end.
 local later, counts = {}, {}
 local function do_later(command, key, a, b)
   local word = command .. key
@@ -17,6 +18,7 @@ local function count_later(key, field, by)
   fields[field] = (fields[field] or 0) + by
 end
 local function write_later()
+  write_events()
   for word, one in pairs(later) do
     later[word] = nil
     redis.call(unpack(one))

@@ -53,7 +53,11 @@ function Q.enqueue(job, front)
   if not N.could_any(job.class, job.needs) then return Q.park_unmet(job) end
   X.touch(X.get(job.execution))
   local enqueued_at = front and job.enqueued_at or stamp()
-  redis.call(front and 'LPUSH' or 'RPUSH', K.queue(job.origin), job.id)
+  if front then
+    redis.call('LPUSH', K.queue(job.origin), job.id)
+  else
+    do_later('RPUSH', K.queue(job.origin), job.id)
+  end
   if job.reason then redis.call('HDEL', job.key, 'reason', 'unmet') end
   J.write(job, 'status', 'queued', 'enqueued_at', enqueued_at)
   if not Q.listed[job.origin] then
@@ -61,7 +65,7 @@ function Q.enqueue(job, front)
     redis.call('ZADD', K.ready(), job.priority, job.origin)
     redis.call('SADD', K.queues(), K.queue(job.origin))
   end
-  event('job_queued', 'execution', job.execution, 'job', job.job)
+  job_event('job_queued', job)
   job.status = 'queued'
   Q.fresh[#Q.fresh + 1] = job
   Q.fresh[job.id] = true

@@ -3,6 +3,7 @@
 -- functions are made with the first one.
 local function rare_steps()
   local function take_out(job)
+    write_later() -- it may have been queued by this script
     if job.status == 'started' then
       if job.origin then redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. (job.claim or '')) end
     elseif job.status == 'scheduled' then
@@ -98,7 +99,7 @@ local function rare_steps()
     for _, verb in ipairs({ 'expand ', 'fanin ' }) do
       redis.call('ZREM', K.agenda(x.domain), verb .. x.id .. ' ' .. job.job)
     end
-    event('job_deferred', 'execution', x.id, 'job', job.job)
+    job_event('job_deferred', job)
   end
   local function keep_for_ever(job, x)
     redis.call('PERSIST', job.key)

@@ -98,6 +98,7 @@ end
 -- Looks at the heads of the lists that still hold jobs: parks those that no live node
 -- could ever run, and wakes an idle node for the first one left. Returns how many lists.
 local function look_at_heads()
+  write_later()
   local names = redis.call('ZREVRANGE', K.ready(), 0, 19)
   for _, name in ipairs(names) do
     while F.touched < STEP_LIMIT do
