@@ -30,30 +30,36 @@ end
 redis.call('HSETNX', K.execution(x_id), 'started_at', now_iso())
 local common = { '', 'status', 'deferred', 'created_at', now_iso() }
 local fields = {}
+-- Those of a job's fields that decisions need.
+local DECIDING = { origin = true, group = true, dependents = true, needs = true, kind = true, run = true }
 local is_common = { __index = fields }
 local own = 6 + tonumber(ARGV[5])
 for i = 6, own - 1 do common[i] = ARGV[i] end
 for i = 6, own - 1, 2 do fields[ARGV[i]] = ARGV[i + 1] end
 
 -- One job, not written yet: its hash as HSET takes it, and the table that decisions need.
-local function new_job(id, upstreams, from, to)
-  local row, its = { unpack(common) }, setmetatable({}, is_common)
-  row[1] = K.job(id)
+local function new_job(name, upstreams, from, to)
+  local row, its = { unpack(common) }, fields
+  row[1] = K.job(x_id .. '-' .. name)
   if upstreams ~= '' then
     row[#row + 1], row[#row + 2] = 'upstreams', upstreams
   end
   local at = #row
   for i = from, to, 2 do
-    row[at + 1], row[at + 2] = ARGV[i], ARGV[i + 1]
-    its[ARGV[i]] = ARGV[i + 1]
+    local field, value = ARGV[i], ARGV[i + 1]
+    row[at + 1], row[at + 2] = field, value
+    if DECIDING[field] then
+      if its == fields then its = setmetatable({}, is_common) end
+      its[field] = value
+    end
     at = at + 2
   end
-  return J.new(id, row, its)
+  return J.new(x_id, name, row, its)
 end
 local made, names, waiting, at = {}, {}, {}, own -- made: in order, and by name
 while at <= #ARGV do
   local name, upstreams, n = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local job = new_job(x_id .. '-' .. name, upstreams, at + 3, at + 2 + n)
+  local job = new_job(name, upstreams, at + 3, at + 2 + n)
   names[#names + 1] = name
   made[#made + 1], made[name] = job, job
   if upstreams ~= '' then waiting[#waiting + 1] = { job = job, upstreams = upstreams } end

@@ -21,8 +21,9 @@ local function waiting_job(id, r)
   local v = redis.call('HMGET', K.job(id), 'status', 'run', 'data', 'timeout', 'retries', 'attempt', 'needs', 'refs',
     'timeout_s', 'retry', 'retries_left', 'reserved_by')
   if not v[1] then return { id = id, status = 'gone', enqueued_at = '' } end
-  local job = job_table(id, v[1], r.name, v[6])
-  set_work(job, v[7], 'run', v[2], r.dated and redis.call('HGET', job.key, 'enqueued_at'))
+  local execution, name = parts_of(id)
+  local job = job_table(id, execution, name, v[1], r.name, v[6], nil, nil, nil, nil, v[7], 'run', v[2],
+    r.dated and redis.call('HGET', K.job(id), 'enqueued_at') or nil, 0)
   job.payload = { data = v[3] or '', refs = v[8] or '', timeout_s = v[9] or v[4] or '0', retry = v[10] or '',
     retries_left = v[11] or v[5] or '0', reserved_by = v[12] or nil }
   return job
@@ -163,7 +164,6 @@ local function take(n, job, claim_id, free, rider)
       kept and kept.id or '')
     A.add(n.used, charge, 1)
     A.add(free, charge, -1)
-    n.dirty = true
   end
   X.count(X.get(job.execution), 'running', 1)
   return to_daemon(job, rider)

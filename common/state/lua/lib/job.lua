@@ -28,15 +28,15 @@ local function read_others(job)
   end
   job.retries_left = tonumber(job.retries_left or job.retries) -- those that are left, once one was made
 end
-local function set_work(job, needs, kind, run, enqueued_at, waits, reason)
-  rawset(job, 'work_read', true)
-  job.needs, job.kind, job.run = needs or '', kind or 'run', run or nil
-  job.enqueued_at, job.waits, job.reason = enqueued_at or nil, tonumber(waits or 0), reason or nil
+local function read_work(job)
+  local v = redis.call('HMGET', job.key, 'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')
+  job.needs, job.kind, job.run = v[1] or '', v[2] or 'run', v[3]
+  job.enqueued_at, job.waits, job.reason = v[4], tonumber(v[5] or 0), v[6]
 end
 local lazy = { __index = function(job, name)
   if name == 'class' or name == 'priority' then return class_of(job.origin)[name] end
-  if WORK[name] and not rawget(job, 'work_read') then
-    set_work(job, unpack(redis.call('HMGET', job.key, 'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')))
+  if WORK[name] and rawget(job, 'needs') == nil then
+    read_work(job)
   elseif OTHERS[name] and not rawget(job, 'all_read') then
     rawset(job, 'all_read', true)
     read_others(job)
@@ -45,31 +45,39 @@ local lazy = { __index = function(job, name)
   end
   return rawget(job, name)
 end }
-local function job_table(id, status, origin, attempt, claim, group, gate, dependents)
-  local execution, name = string.match(id, '^([^-]*)-(.*)$')
-  return setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = status,
-    origin = origin or nil, attempt = tonumber(attempt or 0), claim = claim or nil, group = group or nil,
-    gate = gate or nil, dependents = dependents or nil }, lazy)
+-- A field that is not there is false: it is not asked for again. (Sixteen fields: a seventeenth doubles what
+-- the table takes.)
+local function job_table(id, execution, name, status, origin, attempt, claim, group, gate, dependents, needs, kind,
+  run, enqueued_at, waits, reason)
+  local job = setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = status,
+    origin = origin, attempt = tonumber(attempt or 0), claim = claim, group = group, gate = gate,
+    dependents = dependents, needs = needs or '', kind = kind or 'run', run = run, enqueued_at = enqueued_at,
+    waits = tonumber(waits or 0) }, lazy)
+  if reason then job.reason = reason end
+  return job
 end
+local function parts_of(id) return string.match(id, '^([^-]*)-(.*)$') end
 -- nil when it is gone.
 function J.get(id)
   local v = redis.call('HMGET', K.job(id), 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
     'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')
   if not v[1] then return nil end
-  local job = job_table(id, unpack(v, 1, 7))
-  set_work(job, unpack(v, 8, 13))
-  return job
+  local execution, name = parts_of(id)
+  return job_table(id, execution, name, unpack(v, 1, 13))
 end
 -- The same of one that somebody says to hold.
 function J.held(id)
   local v = redis.call('HMGET', K.job(id), 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents')
-  return v[1] and job_table(id, unpack(v, 1, 7)) or nil
+  if not v[1] then return nil end
+  local execution, name = parts_of(id)
+  return setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = v[1], origin = v[2],
+    attempt = tonumber(v[3] or 0), claim = v[4], group = v[5], gate = v[6], dependents = v[7] }, lazy)
 end
 -- One that is not in Redis yet: `row` is its key and its fields, as HSET takes them, with
 -- its status first. It is written with the first change of its status, or by J.write.
-function J.new(id, row, fields)
-  local job = job_table(id, row[3], fields.origin, nil, nil, fields.group, nil, fields.dependents)
-  set_work(job, fields.needs, fields.kind, fields.run)
+function J.new(execution, name, row, fields)
+  local job = job_table(execution .. '-' .. name, execution, name, row[3], fields.origin, 0, nil,
+    fields.group or false, false, fields.dependents, fields.needs, fields.kind, fields.run, nil, 0)
   job.unwritten = row
   return job
 end

@@ -3,11 +3,15 @@
 -- events: collected, and written by `write_later` before the same script reads them, and at its end.
 local later, counts = {}, {}
 local function do_later(command, key, a, b)
-  local word = command .. key
-  local one = later[word]
+  local by_key = later[command]
+  if not by_key then
+    by_key = {}
+    later[command] = by_key
+  end
+  local one = by_key[key]
   if not one then
     one = { command, key }
-    later[word] = one
+    by_key[key] = one
   end
   one[#one + 1] = a
   one[#one + 1] = b
@@ -19,9 +23,11 @@ local function count_later(key, field, by)
 end
 local function write_later()
   write_events()
-  for word, one in pairs(later) do
-    later[word] = nil
-    redis.call(unpack(one))
+  for _, by_key in pairs(later) do
+    for key, one in pairs(by_key) do
+      by_key[key] = nil
+      redis.call(unpack(one))
+    end
   end
   for key, fields in pairs(counts) do
     counts[key] = nil

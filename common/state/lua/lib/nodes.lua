@@ -7,7 +7,7 @@ function N.get(id)
   if n ~= nil then return n end
   local v = redis.call('HMGET', K.node(id), 'incarnation', 'capabilities', 'resources', 'used',
     'timeout_ms', 'share', 'reserved', 'claim', 'verdicts', 'state', 'hostname', 'drain')
-  n = { id = id, incarnation = v[1] or nil, tags = {}, charges = {}, leases = {}, total = A.parse(v[3]), used = A.parse(v[4]),
+  n = { id = id, incarnation = v[1] or nil, tags = {}, charges = {}, fits = {}, leases = {}, total = A.parse(v[3]), used = A.parse(v[4]),
     timeout_ms = tonumber(v[5] or redis.call('HGET', K.maintenance(), 'timeout_ms') or 3000), share = tonumber(v[6] or 1), reserved = v[7] or nil,
     claim = v[8] or nil, verdicts = v[9] or '', state = v[10] or '', hostname = v[11] or '',
     drain = v[12] }
@@ -45,7 +45,13 @@ function N.free(n)
   return free
 end
 function N.could(n, class, needs)
-  return n.incarnation and N.has_tags(n, class) and A.within(N.charge(n, needs), n.total)
+  if not n.incarnation or not N.has_tags(n, class) then return false end
+  local fits = n.fits[needs]
+  if fits == nil then
+    fits = A.within(N.charge(n, needs), n.total)
+    n.fits[needs] = fits
+  end
+  return fits
 end
 function N.save_used(n) redis.call('HSET', K.node(n.id), 'used', A.format(n.used)) end
 -- What its leases take, counted anew.
@@ -73,8 +79,7 @@ function N.drop_lease(n, job_id, attempt, claim)
   if tonumber(lent) ~= attempt or held_by ~= claim then return end
   n.leases[job_id] = false
   do_later('HDEL', K.node_leases(n.id), job_id)
-  A.add(n.used, A.parse(needs), -1)
-  n.dirty = true
+  if needs ~= '' then A.add(n.used, A.parse(needs), -1) end
 end
 -- Late long before its time-out: of the beats of one time-out (three or more) half are missing.
 local function is_late(id, beat)
