@@ -37,8 +37,8 @@ local own = 6 + tonumber(ARGV[5])
 for i = 6, own - 1 do common[i] = ARGV[i] end
 for i = 6, own - 1, 2 do fields[ARGV[i]] = ARGV[i + 1] end
 
--- One job, not written yet: its hash as HSET takes it, and the table that decisions need.
-local function new_job(name, upstreams, from, to)
+-- One job, not written yet: its hash as HSET takes it, and the fields that decisions need.
+local function new_row(name, upstreams, from, to)
   local row, its = { unpack(common) }, fields
   row[1] = K.job(x_id .. '-' .. name)
   if upstreams ~= '' then
@@ -54,18 +54,26 @@ local function new_job(name, upstreams, from, to)
     end
     at = at + 2
   end
-  return J.new(x_id, name, row, its)
+  return row, its
 end
-local made, names, waiting, at = {}, {}, {}, own -- made: in order, and by name
+local rows, deciding, names, upstreams_of, alike, at = {}, {}, {}, {}, true, own
 while at <= #ARGV do
-  local name, upstreams, n = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local job = new_job(name, upstreams, at + 3, at + 2 + n)
-  names[#names + 1] = name
-  made[#made + 1], made[name] = job, job
-  if upstreams ~= '' then waiting[#waiting + 1] = { job = job, upstreams = upstreams } end
+  local i, upstreams, n = #names + 1, ARGV[at + 1], tonumber(ARGV[at + 2])
+  names[i], upstreams_of[i] = ARGV[at], upstreams
+  rows[i], deciding[i] = new_row(names[i], upstreams, at + 3, at + 2 + n)
+  alike = alike and upstreams == '' and deciding[i] == fields
   at = at + 3 + n
 end
+-- Jobs of a chunk that wait for nothing and are alike need no decisions of their own.
+local like = alike and names[1] and J.new(x_id, names[1], rows[1], fields)
+alike = like and G.is_open(like)
 
+local made, waiting = {}, {} -- made: in order, and by name
+for i, name in ipairs(alike and {} or names) do
+  local job = J.new(x_id, name, rows[i], deciding[i])
+  made[i], made[name] = job, job
+  if upstreams_of[i] ~= '' then waiting[#waiting + 1] = { job = job, upstreams = upstreams_of[i] } end
+end
 -- Adds names to those that a job tells of its end.
 local function also_tells(name, more)
   local id, job = x_id .. '-' .. name, made[name]
@@ -99,13 +107,14 @@ elseif #names > 0 then
   local live = redis.call('HGET', chunk_key, 'live')
   if live then redis.call('HSET', chunk_key, 'live', live .. number .. ' ') end
 end
-X.count(x, 'jobs', #made)
+X.count(x, 'jobs', #names)
 if stage ~= ':static' then
-  redis.call('HINCRBY', K.group(x_id, stage), 'created', #made)
+  redis.call('HINCRBY', K.group(x_id, stage), 'created', #names)
 elseif last then
   redis.call('HSET', K.execution(x_id), 'compiled', 1)
   redis.call('ZREM', K.agenda(x.domain), 'compile ' .. x_id)
 end
+if alike then Q.enqueue_alike(like, rows, names) end
 for _, job in ipairs(made) do
   if job.failed then
     F.skip(job, job.failed)

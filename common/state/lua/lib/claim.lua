@@ -108,7 +108,7 @@ end
 local function park(job)
   redis.call('HSET', job.key, 'status', 'deferred', 'reason', 'the execution is paused')
   redis.call('RPUSH', K.parked(job.execution), job.id)
-  job_event('job_parked', job)
+  job_event('job_parked', job.execution, job.job)
 end
 
 -- What jobs that follow one another in a claim have in common goes to the daemon once: the fields of
@@ -157,7 +157,7 @@ local function take(n, job, claim_id, free, rider)
     attempt .. ' ' .. claim_id .. ' ' .. TEXT[NOW_MS] .. ' ' .. text)
   do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
   if rider then
-    job_event('job_started', job, 'attempt', attempt, 'node', n.id, 'queue', job.origin, 'rider', '1')
+    job_event('job_started', job.execution, job.job, 'attempt', attempt, 'node', n.id, 'queue', job.origin, 'rider', '1')
   else
     event('job_started', 'execution', job.execution, 'job', job.job, 'attempt', attempt, 'node', n.id,
       'queue', job.origin, 'needs', job.needs, 'free', A.format(free), 'reservation',

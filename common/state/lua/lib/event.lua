@@ -21,14 +21,14 @@ local function event(name, ...)
   add_event(name, ...)
 end
 -- A transition of a job, with up to four fields.
-local function job_event(name, job, field1, value1, field2, value2, field3, value3, field4, value4)
+local function job_event(name, execution, job, field1, value1, field2, value2, field3, value3, field4, value4)
   local e = together
-  if e and e.name == name and e.execution == job.execution and e.value1 == value1 and e.value2 == value2
+  if e and e.name == name and e.execution == execution and e.value1 == value1 and e.value2 == value2
     and e.value3 == value3 and e.value4 == value4 and #e.jobs < TOGETHER then
-    e.jobs[#e.jobs + 1] = job.job
+    e.jobs[#e.jobs + 1] = job
     return
   end
   write_events()
-  together = { name = name, execution = job.execution, jobs = { job.job }, value1 = value1, value2 = value2,
+  together = { name = name, execution = execution, jobs = { job }, value1 = value1, value2 = value2,
     value3 = value3, value4 = value4, fields = { field1, value1, field2, value2, field3, value3, field4, value4 } }
 end

@@ -30,7 +30,7 @@ function F.finish(job, status, ...)
   local ok = status == 'finished' or job.on_failure == 'continue'
   local fault = not ok and status ~= 'canceled' and job.tolerated ~= '1'
   if fault then X.count(x, 'faults', 1) end
-  job_event('job_' .. status, job, 'attempt', TEXT[job.attempt])
+  job_event('job_' .. status, job.execution, job.job, 'attempt', TEXT[job.attempt])
   G.release(job)
   if job.group then group_child_ended(job, status) end
   if job.dependents and job.dependents ~= '' then

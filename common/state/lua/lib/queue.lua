@@ -48,6 +48,12 @@ function Q.park_unmet(job)
   job.status = 'deferred'
   Q.on_parked(job)
 end
+local function list_queue(job)
+  if Q.listed[job.origin] then return end
+  Q.listed[job.origin] = true
+  redis.call('ZADD', K.ready(), job.priority, job.origin)
+  redis.call('SADD', K.queues(), K.queue(job.origin))
+end
 -- Puts a job into its list. At the front it keeps the time at which it first came.
 function Q.enqueue(job, front)
   if not N.could_any(job.class, job.needs) then return Q.park_unmet(job) end
@@ -60,15 +66,27 @@ function Q.enqueue(job, front)
   end
   if job.reason then redis.call('HDEL', job.key, 'reason', 'unmet') end
   J.write(job, 'status', 'queued', 'enqueued_at', enqueued_at)
-  if not Q.listed[job.origin] then
-    Q.listed[job.origin] = true
-    redis.call('ZADD', K.ready(), job.priority, job.origin)
-    redis.call('SADD', K.queues(), K.queue(job.origin))
-  end
-  job_event('job_queued', job)
+  list_queue(job)
+  job_event('job_queued', job.execution, job.job)
   job.status = 'queued'
   Q.fresh[#Q.fresh + 1] = job
   Q.fresh[job.id] = true
+end
+-- The same of new jobs that are all like one of them: `rows` are their hashes, as J.new takes them.
+function Q.enqueue_alike(like, rows, names)
+  X.touch(X.get(like.execution))
+  local list = { 'RPUSH', K.queue(like.origin) }
+  for i, row in ipairs(rows) do
+    row[3] = 'queued'
+    row[#row + 1], row[#row + 2] = 'enqueued_at', stamp()
+    redis.call('HSET', unpack(row))
+    list[i + 2] = like.execution .. '-' .. names[i]
+    job_event('job_queued', like.execution, names[i])
+    Q.fresh[#Q.fresh + 1] = like
+  end
+  redis.call(unpack(list))
+  list_queue(like)
+  Q.fresh[like.id] = true
 end
 -- Wakes nodes for the jobs that this script queued, and did not claim (`Q.fresh[id]` is nil then).
 function X.wake()

@@ -99,7 +99,7 @@ local function rare_steps()
     for _, verb in ipairs({ 'expand ', 'fanin ' }) do
       redis.call('ZREM', K.agenda(x.domain), verb .. x.id .. ' ' .. job.job)
     end
-    job_event('job_deferred', job)
+    job_event('job_deferred', job.execution, job.job)
   end
   local function keep_for_ever(job, x)
     redis.call('PERSIST', job.key)
