@@ -10,7 +10,8 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -308,31 +309,38 @@ class Service:
 
     def wait_status(self, id_: str, timeout_s: float | None = None) -> str:
         """Waits for the end and returns the status. Raises as `watch`."""
+        with self._end(id_, timeout_s) as status:
+            return status
 
+    def wait_result(self, id_: str, timeout_s: float | None = None) -> Any:
+        """Waits for the end and returns the result. Raises as `watch` and `result`."""
+        with self._end(id_, timeout_s) as status:  # the result first, then the end of listening
+            if status != "succeeded":
+                return result_of(self.execution(id_))
+            workflow = self._workflow(id_)
+            names = result_jobs(workflow)
+            rows = zip(names, self.store.jobs(id_, names, ("status", "result")), strict=True)
+            results = {name: {"result": job_result(row)} for name, row in rows}
+            return execution_result(workflow, results)
+
+    @contextmanager
+    def _end(self, id_: str, timeout_s: float | None) -> Iterator[str]:
         def ends(changes: Subscription, left_s: Callable[[], float]) -> Iterator[str]:
-            while (status := self._fields(id_)["status"]) not in EXECUTION_TERMINAL:
+            while (status := self._status(id_)) not in EXECUTION_TERMINAL:
                 if (told := changes.end(left_s())) is not None:
                     status = told
                     break
             yield status
 
-        return next(self._heard(id_, timeout_s, ends))
-
-    def wait_result(self, id_: str, timeout_s: float | None = None) -> Any:
-        """Waits for the end and returns the result. Raises as `watch` and `result`."""
-        if self.wait_status(id_, timeout_s) != "succeeded":
-            return result_of(self.execution(id_))
-        workflow = self._workflow(id_)
-        names = result_jobs(workflow)
-        rows = zip(names, self.store.jobs(id_, names, ("status", "result")), strict=True)
-        return execution_result(workflow, {name: {"result": job_result(row)} for name, row in rows})
+        with closing(self._heard(id_, timeout_s, ends)) as heard:
+            yield next(heard)
 
     def _heard(
         self,
         id_: str,
         timeout_s: float | None,
         listen: Callable[[Subscription, Callable[[], float]], Iterator[StateT]],
-    ) -> Iterator[StateT]:
+    ) -> Generator[StateT]:
         """Yields what `listen` does, which hears of every change; a lost Redis is waited for."""
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         lost_since = math.inf
@@ -407,6 +415,12 @@ class Service:
         if "status" not in fields:
             raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
         return fields
+
+    def _status(self, id_: str) -> str:
+        status: Any = self._redis.hget(keys.execution(id_), "status")
+        if status is None:
+            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
+        return str(status.decode())
 
     # -- nodes and queues
 

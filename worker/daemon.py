@@ -341,6 +341,7 @@ class Daemon(RqWorker):
         word, *rest = message.split()
         if word == "wake":
             self._exchange.advances.hungry = True
+            self._exchange.pump()  # before the inbox is waited on again: a job waits
         elif word == "cancel":
             self._exchange.beat(self._state_word())
         elif word == "pause" and len(rest) == 1:

@@ -310,9 +310,10 @@ class InboxLine(Line):
             log.warning("event=inbox_refused reason=%r", str(reply))
             self._loop.call_in(1.0, lambda: self.up() if self.connected else None)
             return
-        self.up()
         if reply is not None:
             self._message(reply[1].decode(errors="replace"))
+        if self.connected:
+            self.up()
 
 
 class ChannelLine(Line):

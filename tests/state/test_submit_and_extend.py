@@ -6,6 +6,7 @@ from penstock.common.state import keys
 from penstock.common.state.chunks import STATIC
 from penstock.common.state.store import Store
 from support.scripted import EXECUTION_ID, Cluster, bad, done, new_job
+from support.transitions import decoded
 
 FIELDS = {"name": "t", "ttl_s": 100, "policy": "continue", "parallelism": 0}
 
@@ -89,3 +90,41 @@ def test_the_stream_of_events_forgets_the_oldest(redis7):  # Q9
     # Redis drops them by the hundred.
     assert 50_000 <= redis7.client.xlen(keys.events()) < 50_200
     redis7.client.flushall()
+
+
+def entries(cluster, *names):
+    """The entries of the stream by these names, as they stand in it: name and jobs."""
+    rows = [decoded(raw) for _, raw in cluster.client.xrange(keys.events())]
+    return [(row["event"], row["job"]) for row in rows if row["event"] in names]
+
+
+def test_jobs_that_do_the_same_one_after_another_are_one_event(cluster):  # Q9
+    names = [f"j{n}" for n in range(20)]
+    cluster.submit(*[new_job(name) for name in names])
+    assert entries(cluster, "job_queued") == [
+        ("job_queued", " ".join(names[:16])),
+        ("job_queued", " ".join(names[16:])),
+    ]
+    node = cluster.node(slots=4, resources={"cpus": 4.0})
+    first, *others = node.claim(4)
+    node.advance(done(first), bad(others[0]), done(others[1]), done(others[2]))
+    assert entries(cluster, "job_finished", "job_failed") == [
+        ("job_finished", "j0"),
+        ("job_failed", "j1"),
+        ("job_finished", "j2 j3"),
+    ]
+
+
+def test_events_are_in_the_order_in_which_things_came_to_be(cluster):  # Q9
+    cluster.submit(new_job("a", dependents="c"), new_job("b"), new_job("c", ("a",)), parallelism=2)
+    node = cluster.node()
+    claimed = node.claim(2)
+    node.advance(*map(done, claimed), lanes=2)
+    assert entries(cluster, "job_queued", "job_started", "job_finished") == [
+        ("job_queued", "a b"),
+        ("job_started", "a"),
+        ("job_started", "b"),
+        ("job_finished", "a b"),
+        ("job_queued", "c"),
+        ("job_started", "c"),
+    ]
