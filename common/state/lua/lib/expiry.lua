@@ -1,6 +1,5 @@
 -- requires: now text names
--- Starts the TTL of an ended execution's keys, from the place `at` in its list of jobs on; returns the
--- place of the next chunk, '' when all is done.
+-- One job's keys, but for its registries: those of many are written at once (`registries`, by queue).
 local function expire_job(x, name, registries, expires_s)
   local id = x.id .. '-' .. name
   local v = redis.call('HMGET', K.job(id), 'status', 'attempt', 'logged', 'origin', 'kind')
@@ -18,6 +17,8 @@ local function expire_job(x, name, registries, expires_s)
     end
   end
 end
+-- Starts the TTL of an ended execution's keys, from the place `at` in its list of jobs on; returns the
+-- place of the next chunk, '' when all is done.
 local function expire(x, at, size)
   local names, more = names_from(x.id, at, size)
   local registries, expires_s = {}, TEXT[math.floor(NOW_MS / 1000) + x.ttl_s]

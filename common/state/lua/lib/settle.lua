@@ -102,7 +102,7 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
   end
   if X.closed(X.get(job.execution)) then return 'STALE' end
   append_log(job, attempt, n.id, log)
-  local started_at = iso(NOW_MS - math.floor(took_ms))
+  local started_at = iso(NOW_MS - took_ms)
   if outcome == 'crashed' then
     S.lost(job, 'crashes', CFG.max_crashes, error, started_at)
     return 'OK'

@@ -3,7 +3,7 @@
 -- functions are made with the first one.
 local function rare_steps()
   local function take_out(job)
-    write_later() -- it may have been queued by this script
+    if Q.fresh[job.id] then write_later() end -- this script has queued it
     if job.status == 'started' then
       if job.origin then redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. (job.claim or '')) end
     elseif job.status == 'scheduled' then
