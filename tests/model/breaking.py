@@ -56,7 +56,7 @@ BREAKS: dict[str, tuple[str, str]] = {
     "tags do not matter": ("if not n.tags[tag] then return false end", ""),
     "parallelism is not kept": ("if x.admitted >= x.parallelism then", "if false then"),
     "jobs that are alike pass every gate": (
-        " and X.get(job.execution).parallelism == 0 and not (group and group.limit > 0)",
+        " and x.parallelism == 0 and not (group and group.limit > 0)",
         "",
     ),
     "a script does not claim what it has queued": (

@@ -64,9 +64,26 @@ while at <= #ARGV do
   alike = alike and upstreams == '' and deciding[i] == fields
   at = at + 3 + n
 end
--- Jobs of a chunk that wait for nothing and are alike need no decisions of their own.
+-- Jobs of a chunk that are alike, and wait for nothing, not even at a gate, need no decisions of their own.
 local like = alike and names[1] and J.new(x_id, names[1], rows[1], fields)
-alike = like and G.is_open(like)
+local group = like and like.group and G.group(x_id, like.group)
+alike = like and like.kind == 'run' and x.parallelism == 0 and not (group and group.limit > 0)
+  and N.could_any(like.class, like.needs)
+-- As Q.enqueue, for all of them.
+local function enqueue_alike()
+  local list = { 'RPUSH', K.queue(like.origin) }
+  for i, row in ipairs(rows) do
+    row[3] = 'queued'
+    row[#row + 1], row[#row + 2] = 'enqueued_at', stamp()
+    redis.call('HSET', unpack(row))
+    list[i + 2] = x_id .. '-' .. names[i]
+    job_event('job_queued', x_id, names[i])
+    Q.fresh[i] = like
+  end
+  Q.fresh[like.id] = true
+  redis.call(unpack(list))
+  list_queue(like)
+end
 
 local made, waiting = {}, {} -- made: in order, and by name
 for i, name in ipairs(alike and {} or names) do
@@ -114,7 +131,7 @@ elseif last then
   redis.call('HSET', K.execution(x_id), 'compiled', 1)
   redis.call('ZREM', K.agenda(x.domain), 'compile ' .. x_id)
 end
-if alike then Q.enqueue_alike(like, rows, names) end
+if alike then enqueue_alike() end
 for _, job in ipairs(made) do
   if job.failed then
     F.skip(job, job.failed)

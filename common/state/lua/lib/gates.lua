@@ -102,12 +102,6 @@ Q.on_parked = function(job)
   if string.find(gate, 'x', 1, true) then G.pass_later(job.execution) end
   if string.find(gate, 'g', 1, true) then G.pass_later(job.execution, job.group) end
 end
--- Does a job that is ready enter its list, whatever others do?
-function G.is_open(job)
-  local group = job.group and G.group(job.execution, job.group)
-  return job.kind == 'run' and X.get(job.execution).parallelism == 0 and not (group and group.limit > 0)
-    and N.could_any(job.class, job.needs)
-end
 -- All upstreams of a job are done.
 function G.ready(job)
   local x = X.get(job.execution)

@@ -72,22 +72,6 @@ function Q.enqueue(job, front)
   Q.fresh[#Q.fresh + 1] = job
   Q.fresh[job.id] = true
 end
--- The same of new jobs that are all like one of them: `rows` are their hashes, as J.new takes them.
-function Q.enqueue_alike(like, rows, names)
-  X.touch(X.get(like.execution))
-  local list = { 'RPUSH', K.queue(like.origin) }
-  for i, row in ipairs(rows) do
-    row[3] = 'queued'
-    row[#row + 1], row[#row + 2] = 'enqueued_at', stamp()
-    redis.call('HSET', unpack(row))
-    list[i + 2] = like.execution .. '-' .. names[i]
-    job_event('job_queued', like.execution, names[i])
-    Q.fresh[#Q.fresh + 1] = like
-  end
-  redis.call(unpack(list))
-  list_queue(like)
-  Q.fresh[like.id] = true
-end
 -- Wakes nodes for the jobs that this script queued, and did not claim (`Q.fresh[id]` is nil then).
 function X.wake()
   for _, job in ipairs(Q.fresh) do
