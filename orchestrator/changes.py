@@ -47,8 +47,7 @@ class Changes:
             sound = True
             raise
         finally:
-            if sound:
-                pubsub.unsubscribe(channel)
+            if sound and _left(pubsub, channel):
                 self._idle.append(pubsub)
             else:
                 pubsub.close()
@@ -88,6 +87,15 @@ class Subscription:
             if message and message["type"] == "message" and message["channel"] == self._channel:
                 return str(message["data"].decode())
         return None
+
+
+def _left(pubsub: Any, channel: bytes) -> bool:
+    """Ends a subscription; False where its connection is lost: whoever listened has heard what he needs."""
+    try:
+        pubsub.unsubscribe(channel)
+    except redis.exceptions.RedisError:
+        return False
+    return True
 
 
 def _confirmed(pubsub: Any, channel: bytes) -> None:

@@ -11,12 +11,13 @@ import pytest
 from penstock.common.jobs import job_id
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
-from penstock.common.state import keys
+from penstock.common.state import keys, repairs
+from penstock.common.state.chunks import NewJob
 from penstock.orchestrator.audit import audit, repair
 from penstock.orchestrator.engine.roles import Agenda, Upkeep
 from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
-from support.scripted import Cluster, Node, bad, done
+from support.scripted import Cluster, Node, bad, done, new_job
 
 FLOW = [
     {"id": "a", "run": "m:f", "retry": 2},
@@ -422,3 +423,18 @@ def test_a_long_queue_and_many_jobs_are_read_in_pages(cluster):
     play.client.lrem(keys.queue("any.p5"), 1, job_id(play.id, "j600"))
     (finding,) = audit(play.store)
     assert finding.subject == job_id(play.id, "j600")
+
+
+def test_what_a_mended_job_sets_free_is_found_in_its_list(cluster):
+    jobs = [new_job("c", ("s",)), new_job("d", ("s",))]
+    cluster.submit(NewJob("s", (), {"kind": "fan-out", "dependents": "c d"}), *jobs)
+    source, group = keys.job(job_id(cluster.id, "s")), keys.group(cluster.id, "s")
+    cluster.client.hset(source, mapping={"status": "started", "attempt": 1})
+    cluster.client.hset(group, mapping={"total": 0, "created": 0, "settled": 0})
+    ids = [job_id(cluster.id, name) for name in "scd"]
+    found = repairs.jobs(cluster.store, ids, mend=True)
+    assert found == ["all its jobs have ended", "", ""]
+    queued = cluster.client.lrange(keys.queue("any.p5"), 0, -1)
+    assert [one.decode() for one in queued] == ids[1:]
+    node = cluster.node()
+    node.advance(*map(done, node.claim(2)))

@@ -131,6 +131,20 @@ def test_the_result_is_that_of_the_last_job(cluster, service):
     assert elsewhere.wait_result(cluster.id, 5) == 42
 
 
+def test_a_result_is_kept_when_the_connection_is_lost_after_it(cluster, service, monkeypatch):
+    cluster.id = service.submit(flow(1))
+    node = cluster.node()
+    node.advance(done(*node.claim(), b"42"))
+
+    def lost(*_):
+        raise redis.exceptions.ConnectionError("the server is gone")
+
+    monkeypatch.setattr(redis.client.PubSub, "unsubscribe", lost)
+    assert service.wait_result(cluster.id, 5) == 42
+    monkeypatch.undo()
+    assert service.wait_result(cluster.id, 5) == 42, "over another connection"
+
+
 def test_a_wait_ends_at_its_time(service):
     id_ = service.submit(flow())
     with pytest.raises(WaitTimeout, match=f"penstock wait {id_}"):

@@ -129,6 +129,7 @@ for i = 2, #ARGV do
     help()
     X.touch(X.get(job.execution))
     F.run()
+    write_later() -- the next one is looked for in its list
   end
 end
 if mend then X.flush() end

@@ -8,7 +8,7 @@ local function expire(x, at, size)
     local id = x.id .. '-' .. name
     local v = redis.call('HMGET', K.job(id), 'status', 'attempt', 'logged', 'origin', 'kind')
     redis.call('EXPIRE', K.job(id), x.ttl_s)
-    if v[3] then redis.call('EXPIRE', K.log(x.id, name), x.ttl_s) end
+    if v[3] or not v[1] then redis.call('EXPIRE', K.log(x.id, name), x.ttl_s) end
     -- Its first attempt leaves a history when it does not end well.
     if v[1] ~= 'finished' or v[2] ~= '1' then redis.call('EXPIRE', K.history(x.id, name), x.ttl_s) end
     if v[4] then
