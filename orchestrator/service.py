@@ -381,7 +381,7 @@ class Service:
     def _control(self, id_: str, verb: str) -> str:
         status = insist(lambda: self.store.control(id_, verb))
         if status == "GONE":
-            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
+            raise _unknown(id_)
         return status
 
     def retry(self, id_: str, failed: bool) -> str:
@@ -399,7 +399,7 @@ class Service:
             return self.submit(self.workflow(id_), code=code)
         verdict = retry(self.store, id_, fields["status"])
         if verdict == "GONE":
-            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
+            raise _unknown(id_)
         if verdict == "SUCCEEDED":
             raise InputError(
                 f"execution {id_} succeeded: there is nothing to retry; without --failed it runs anew"
@@ -413,13 +413,13 @@ class Service:
     def _fields(self, id_: str) -> dict[str, str]:
         fields = self.store.execution(id_)
         if "status" not in fields:
-            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
+            raise _unknown(id_)
         return fields
 
     def _status(self, id_: str) -> str:
         status: Any = self._redis.hget(keys.execution(id_), "status")
         if status is None:
-            raise NotFound(f"there is no execution {id_}; `penstock ls` lists them")
+            raise _unknown(id_)
         return str(status.decode())
 
     # -- nodes and queues
@@ -470,3 +470,7 @@ class Service:
     def repair(self) -> list[str]:
         """Mends what cannot go on by itself; returns what was mended, one line each."""
         return [str(finding) for finding in repair(self.store)]
+
+
+def _unknown(id_: str) -> NotFound:
+    return NotFound(f"there is no execution {id_}; `penstock ls` lists them")
