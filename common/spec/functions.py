@@ -1,46 +1,32 @@
 """Finding out, before anything is queued, that the functions of a workflow can be imported.
 
-The user's code is imported in one child process (`probe.py`), never in ours: started with
-Python's safe path, given the user's folder explicitly, ended after a minute. Types without a
+The user's code is imported in one child process (`importer.py`), never in ours. Types without a
 `run` of their own are bound to their handlers in the same go.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import selectors
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as FilePath
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Fault, SpecError
-from ..handlers import CONTROL_TYPES, HANDLERS_MODULE, registered
-from .arguments import Signature, argument_problems
+from ..handlers import CONTROL_TYPES
+from . import importer
+from .arguments import argument_problems
+from .importer import Answers, Known
 from .places import Places
-from .wording import near
 
 if TYPE_CHECKING:
     from .models import Aggregation, Job, Workflow
     from .places import Path, Problem
-
-#: Functions (`module:function`) that can be imported, and how they can be called.
-Known = dict[str, Signature | None]
-#: How long all imports together may take, in seconds.
-IMPORT_LIMIT_S = 60.0
-_CHILD = "penstock.common.spec.probe"
 
 
 def check_functions(functions: Mapping[str, str], root: FilePath) -> list[Fault]:
     """Faults of functions (place -> `module:function`) that cannot be imported from `root`."""
     if not functions:
         return []
-    answers = _ask(root, list(dict.fromkeys(functions.values())), [], check=True)
+    answers = importer.ask(root, list(dict.fromkeys(functions.values())), [], check=True)
     wrong = ((place, answers.errors.get(name)) for place, name in functions.items())
     found = [Fault(place, error) for place, error in wrong if error]
     return found + Places().faults(answers.broken)
@@ -78,7 +64,7 @@ def _resolve(
         if work.type and not (work.run or work.command or work.type in CONTROL_TYPES)
     }
     functions, handled = list(dict.fromkeys(named.values())), list(dict.fromkeys(types.values()))
-    answers = _ask(root, functions, handled, check=check) if named or types else _Answers()
+    answers = importer.ask(root, functions, handled, check=check) if named or types else Answers()
     problems: list[Problem] = [
         (path, answers.errors[name]) for path, name in named.items() if name in answers.errors
     ]
@@ -140,125 +126,3 @@ def _bound(workflow: Workflow, runs: Mapping[str, str | None]) -> Workflow:
             update["template"] = template.model_copy(update={"run": runs[template.type]})
         jobs[name] = job.model_copy(update=update) if update else job
     return workflow.model_copy(update={"jobs": jobs})
-
-
-class _Answers:
-    """What the child found out."""
-
-    def __init__(self) -> None:
-        self.errors: dict[str, str] = {}
-        self.signatures: Known = {}
-        self.runs: dict[str, str | None] = {}
-        self.bindings: list[str] = []
-        self.broken: list[Problem] = []
-        self.step: dict[str, Any] = {}
-        self.done = False
-
-    def take(self, answer: dict[str, Any]) -> None:
-        """Note one line of the child's."""
-        if "importing" in answer:
-            self.step = answer
-        elif "function" in answer:
-            name, error, found = answer["function"], answer["error"], answer["signature"]
-            if error:
-                self.errors[name] = error
-            else:
-                self.signatures[name] = found and Signature(
-                    tuple(found["names"]),
-                    tuple(found["required"]),
-                    found["open"],
-                    found["first"],
-                )
-        elif "handlers" in answer:
-            if answer["handlers"]:
-                self.broken.append(((f"{HANDLERS_MODULE}.py",), answer["handlers"]))
-        elif "types" in answer:
-            self.runs, self.bindings = answer["types"], answer["known"]
-        elif "done" in answer:
-            self.done = True
-
-    def cut_short(self, functions: list[str], why: str) -> None:
-        """The child ended before it was done: blame what it was importing."""
-        module = self.step.get("importing", "")
-        message = f"importing '{module}' {why}; move what it does at import into functions"
-        blamed = [name for name in functions if name.split(":")[0] == module]
-        self.errors |= dict.fromkeys(blamed, message)
-        if not blamed:
-            place = (f"{module}.py",) if module else ()
-            self.broken.append((place, message if module else f"the check of functions {why}"))
-
-    def fault_of_type(self, name: str) -> str:
-        """What is wrong with the handler of a type; nothing if it has a good one."""
-        run = self.runs.get(name)
-        if run:
-            error = self.errors.get(run)
-            return f"its handler: {error}" if error else ""
-        if self.broken or not self.done:
-            return ""
-        hint = near(name, [*self.bindings, *CONTROL_TYPES])
-        return (
-            f"no handler for the type '{name}'{hint}; give the job run: or command:, or bind a"
-            f" function with @penstock.handler('{name}') in {HANDLERS_MODULE}.py beside the file"
-        )
-
-
-def _ask(root: FilePath, functions: list[str], types: list[str], *, check: bool) -> _Answers:
-    """Let one child import what is named."""
-    request = {
-        "functions": functions,
-        "types": types,
-        "registered": registered() if types else {},
-        "check": check,
-        "limit_s": IMPORT_LIMIT_S,
-    }
-    answers = _Answers()
-    try:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", _CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=root,
-            start_new_session=True,
-        )
-    except OSError as error:
-        answers.broken.append(((), f"the code's folder {root} cannot be used: {error.strerror}"))
-        return answers
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        with contextlib.suppress(BrokenPipeError), child.stdin:
-            child.stdin.write(json.dumps(request).encode())
-        ended = _listen(child.stdout, answers)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # with whatever the imports started
-        code = child.wait()
-        child.stdout.close()
-    if not answers.done:
-        why = f"ended the process (exit code {code})" if ended else _too_long()
-        answers.cut_short(functions, why)
-    return answers
-
-
-def _too_long() -> str:
-    return f"took longer than {IMPORT_LIMIT_S:g} s"
-
-
-def _listen(stream: IO[bytes], answers: _Answers) -> bool:
-    """Take answers until the child is done (or has ended: True); False if its time is up."""
-    deadline = time.monotonic() + IMPORT_LIMIT_S
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            if not selector.select(left):
-                continue
-            data = os.read(stream.fileno(), 65536)
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                with contextlib.suppress(ValueError):
-                    answers.take(json.loads(line))
-            if answers.done or not data:
-                return True
-    return False

@@ -1,8 +1,8 @@
-"""The child process of `functions.py`: imports the user's code and says what went wrong.
+"""The child process of `importer.py`: imports the user's code and says what went wrong.
 
 Reads one JSON request from standard input and answers in JSON lines, on a descriptor of its own,
-so that user code may print. Run as `python -P -m penstock.common.spec.probe` in the user's
-folder.
+so that user code may print. Run as `python -P -m penstock.common.spec.probe SECONDS`: it waits
+so long for the request.
 """
 
 import importlib
@@ -13,7 +13,6 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,23 @@ class _Answering:
 
 def main() -> None:
     """Answer one request, then end at once: threads of user code are not waited for."""
-    request = json.load(sys.stdin)
+    signal.alarm(math.ceil(float(sys.argv.pop())))
+    text = sys.stdin.read()
+    if not text:  # it was kept ready, and is not needed
+        return
+    request = json.loads(text)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.alarm(math.ceil(request["limit_s"]) + 1)
+    answering = _Answering()
+    try:
+        os.chdir(request["root"])
+    except OSError as error:
+        folder = f"the code's folder {request['root']} cannot be used: {error.strerror}"
+        answering.say(folder=folder)
+        answering.say(done=True)
+        os._exit(0)
     root = os.getcwd()
     sys.path.insert(0, root)
-    answering = _Answering()
     functions = list(request["functions"])
     if request["types"]:
         runs = _bindings(answering, request["registered"])
@@ -63,6 +73,8 @@ def main() -> None:
 
 def _bindings(answering: _Answering, submitted: dict[str, str]) -> dict[str, str]:
     """Handlers by type: from the user's folder, the submitting process, installed packages."""
+    from importlib.metadata import entry_points  # slow to import, and most workflows do without
+
     installed = {
         normalise_type(point.name): point.value for point in entry_points(group=ENTRY_POINT_GROUP)
     }

@@ -34,6 +34,9 @@ def load(
 
     Raises SpecError with every fault at once, InputError for a bundle that is none.
     """
+    from ...common.spec import importer
+
+    importer.prepare()  # while the rest is imported
     from ...common.code import code_root
     from ...common.spec.functions import resolver
     from ...common.spec.loading import load_workflow

@@ -16,7 +16,9 @@ from ...common.code import CodeRoot, code_root
 from ...common.context import is_importing, waiting
 from ...common.errors import InputError
 from ...common.settings import Settings
-from ...common.spec.functions import Known, resolver
+from ...common.spec import importer
+from ...common.spec.functions import resolver
+from ...common.spec.importer import Known
 from ...common.spec.loading import Resolver, load_workflow, parse_workflow
 from ...common.state.connection import check, connect
 from ...common.state.lock import LEADER, Held, Lock, holding
@@ -60,6 +62,7 @@ class Cluster:
                 'cluster meanwhile: put that under `if __name__ == "__main__":`'
             )
         settings = Settings.load(redis_url=url)
+        importer.prepare()
         self._bundle = None if bundle is None else _packed(Path(bundle), settings)
         self._machine = None if settings.redis_url else Machine(settings)
         self._ending = weakref.finalize(self, self._machine.close) if self._machine else None

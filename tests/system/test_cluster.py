@@ -9,7 +9,7 @@ import pytest
 
 import penstock
 from penstock.common.errors import SpecError
-from penstock.common.spec import functions
+from penstock.common.spec import importer
 from support.processes import as_yaml, until
 
 
@@ -123,9 +123,9 @@ def test_up_for_a_cluster_and_a_run_here_are_apart(machines, home):
 def test_functions_are_imported_again_only_when_their_code_has_changed(machines, monkeypatch):
     monkeypatch.chdir(machines.code)
     asked: list[list[str]] = []
-    ask = functions._ask
+    ask = importer.ask
     monkeypatch.setattr(
-        functions, "_ask", lambda root, names, *rest, **more: asked.append(names) or ask(root, names, *rest, **more)
+        importer, "ask", lambda root, names, *rest, **more: asked.append(names) or ask(root, names, *rest, **more)
     )  # fmt: skip
     cluster = penstock.Cluster(machines.url)
     one = {"jobs": [{"id": "a", "run": "flow:nap", "config": {"s": 0}}]}

@@ -1,17 +1,19 @@
 """Importing a workflow's functions in a child process, whatever they do when imported."""
 
 import contextlib
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from penstock.common import handlers
+from penstock.common import context, handlers
 from penstock.common.errors import SpecError
-from penstock.common.spec import functions
+from penstock.common.spec import importer
 from penstock.common.spec.functions import check_functions, resolve_functions, resolver
 from penstock.common.spec.loading import load_workflow, parse_workflow
 
@@ -88,7 +90,7 @@ def test_a_module_that_kills_the_process_is_named(root: Path) -> None:  # W3
 
 
 def test_a_module_that_hangs_is_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "IMPORT_LIMIT_S", 0.5)
+    monkeypatch.setattr(importer, "IMPORT_LIMIT_S", 0.5)
     started = time.perf_counter()
     (fault,) = check_functions({"a": "hangs:f"}, root)
     assert "importing 'hangs' took longer than 0.5 s" in fault.message
@@ -101,13 +103,89 @@ def test_a_folder_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_no_process_is_started_for_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions.subprocess, "Popen", None)
+    monkeypatch.setattr(importer.subprocess, "Popen", None)
     assert check_functions({}, root) == []
     workflow = parse_workflow({"jobs": {"a": {"command": "true"}}})
     assert resolve_functions(workflow, root) is workflow
     named = parse_workflow({"jobs": {"a": {"run": "none:f"}}})
     assert resolve_functions(named, root, check=False) is named
     assert resolver(root, known={"none:f": None})(named) == (named, [])
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The pids of the children that were started."""
+    pids: list[int] = []
+    start = importer._Child.__init__
+
+    def noted(child: Any) -> None:
+        start(child)
+        pids.append(child._process.pid)
+
+    monkeypatch.setattr(importer._Child, "__init__", noted)
+    importer._end_those_ready()
+    yield pids
+    importer._end_those_ready()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_the_child_that_was_kept_ready_is_asked_once(root: Path, started: list[int]) -> None:
+    importer.prepare()
+    importer.prepare()
+    assert len(started) == 1
+    assert check_functions({"a": "digits:load"}, root) == []
+    assert len(started) == 1
+    (fault,) = check_functions({"a": "digits:lod"}, root)
+    assert "has no function 'lod'" in fault.message
+    assert len(started) == 2
+    importer.prepare()
+    (fault,) = check_functions({"a": "m:f"}, root / "none")
+    assert f"the code's folder {root / 'none'} cannot be used" in fault.message
+    assert len(started) == 3
+
+
+def test_one_that_has_ended_or_is_of_another_environment_is_not_asked(
+    root: Path, started: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "READY_S", 0.01)
+    importer.prepare()
+    psutil.Process(started[0]).wait(timeout=10)
+    monkeypatch.setattr(importer, "READY_S", 30.0)
+    assert check_functions({"a": "digits:load"}, root) == []
+    assert len(started) == 2
+    importer.prepare()
+    monkeypatch.setenv("PENSTOCK_TEST_SAYS", "more")
+    (root / "asks.py").write_text("import os\nos.environ['PENSTOCK_TEST_SAYS']\ndef f(): ...\n")
+    assert check_functions({"a": "asks:f"}, root) == []
+    assert len(started) == 4
+
+
+def test_one_that_ends_just_before_it_is_asked_is_not_blamed_on_the_code(
+    root: Path, started: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importer.prepare()
+    monkeypatch.setattr(importer._Child, "ready", True)
+    psutil.Process(started[0]).kill()
+    assert check_functions({"a": "digits:load"}, root) == []
+    assert len(started) == 2
+
+
+def test_none_is_kept_ready_in_a_job_nor_for_a_process_that_was_forked(
+    root: Path, started: list[int]
+) -> None:
+    context.enter(context.Ctx("x-a", "x", "a", 1, "n"))
+    try:
+        importer.prepare()
+    finally:
+        context.enter(None)
+    assert not started
+    importer.prepare()
+    forked = os.fork()
+    if not forked:  # the child here: it must start its own, and leave ours alone
+        faults = check_functions({"a": "digits:load"}, root)
+        os._exit(1 if faults or len(started) != 2 else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
+    assert psutil.Process(started[0]).is_running()
 
 
 HANDLERS = """from penstock.common.handlers import handler, register_handler
@@ -304,7 +382,7 @@ def test_what_is_known_of_a_function_is_used_again(root: Path, monkeypatch) -> N
     known: functions.Known = {}
     fine = parse_workflow({"jobs": {"a": {"run": "takes:anything", "config": {"chunk": 1}}}})
     assert resolver(root, known=known)(fine)[1] == []
-    monkeypatch.setattr(functions.subprocess, "Popen", None)
+    monkeypatch.setattr(importer.subprocess, "Popen", None)
     lacks = parse_workflow({"jobs": {"a": {"run": "takes:anything"}}})
     ((_, text),) = resolver(root, known=known)(lacks)[1]
     assert text == "anything() needs the argument 'chunk'"
