@@ -9,6 +9,7 @@ concerns jobs, is ours.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -386,7 +387,9 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         url = os.environ["PENSTOCK_REDIS_URL"]
-        return Daemon(options, settings, url, incarnation, report).run()
+        daemon = Daemon(options, settings, url, incarnation, report)
+        gc.freeze()  # what is imported stays, and need not be looked at again by each collection
+        return daemon.run()
     except PenstockError as error:
         print(f"penstock worker: {error}", file=sys.stderr)
         return error.exit_code

@@ -8,6 +8,7 @@ daemon looks when the bell is rung, at least every 2 ms while results come in.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -288,6 +289,7 @@ def main(argv: Sequence[str]) -> None:
     for fd in (sock_fd, bell, page_fd):
         os.set_inheritable(fd, False)
     page = SharedPage(page_fd)
+    gc.freeze()  # what is imported stays, and need not be looked at again by each collection
     Slot(socket.socket(fileno=sock_fd), bell, page, limit).serve()
 
 

@@ -32,7 +32,7 @@ Known = dict[str, Signature | None]
 #: How long all imports together may take, in seconds.
 IMPORT_LIMIT_S = 60.0
 #: A child that is kept ready ends when it is not asked anything for so long, in seconds.
-READY_S = 30.0
+READY_S = 60.0
 _CHILD = "penstock.common.spec.probe"
 
 
@@ -151,7 +151,7 @@ _ready: list[_Child] = []
 def prepare() -> None:
     """Starts a child for the next `ask`, which then need not wait for that.
 
-    It takes some 10 MiB, and ends with this process, or after half a minute.
+    It takes some 10 MiB, and ends with this process, or after a minute.
     """
     if current() is not None or any(child.ready for child in _ready):
         return  # a job must leave no processes

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +183,7 @@ def run_all(client: Any, requests: Sequence[Request]) -> list[Any]:
 Runner = Callable[[Request], Any]
 
 
+@cache
 def _read(path: str) -> str:
     return (resources.files(__package__) / "lua" / path).read_text(encoding="utf-8")
 
@@ -199,7 +200,7 @@ def with_keys(text: str) -> str:
     names and texts (`job.id`, `x_id .. '-' .. name`). Raises ValueError for any others, and
     KeyError for a key that there is not.
     """
-    made = {key[1]: (key[2].split(", "), key[3]) for key in _KEY.finditer(_read("lib/keys.lua"))}
+    made = _keys()
 
     def key(call: re.Match[str]) -> str:
         names, expression = made[call[1]]
@@ -216,6 +217,13 @@ def with_keys(text: str) -> str:
         return f"({' .. '.join(words)})".replace(f"{words[0]} .. '", words[0][:-1], 1)
 
     return _KEY_CALL.sub(key, text)
+
+
+@cache
+def _keys() -> dict[str, tuple[list[str], str]]:
+    """The arguments and the text of each key, by its name."""
+    found = _KEY.finditer(_read("lib/keys.lua"))
+    return {key[1]: (key[2].split(", "), key[3]) for key in found}
 
 
 def _nested(parts: list[str]) -> str:
