@@ -27,7 +27,7 @@ import redis
 
 from ..common.code import PYTHON
 from ..common.errors import InputError, PenstockError, RedisUnavailable
-from ..common.jobs import Beaten, NodeInfo
+from ..common.jobs import Beaten, NodeInfo, new_incarnation
 from ..common.state import keys
 from ..common.state.connection import connect
 from ..common.state.scripts import Limits
@@ -141,7 +141,7 @@ class Daemon(RqWorker):
 
     def _register(self) -> None:
         """Begins an incarnation: nothing of the one before holds."""
-        incarnation, self._next_incarnation = self._next_incarnation, uuid.uuid4().hex
+        incarnation, self._next_incarnation = self._next_incarnation, new_incarnation()
         os.write(self._report, f"{incarnation}\n".encode())
         self._join(incarnation)
         os.write(self._report, f"{REGISTERED}\n".encode())

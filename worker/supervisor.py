@@ -14,12 +14,12 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from typing import Any
 
 import click
 
 from ..common.errors import InputError, PenstockError, RedisUnavailable
+from ..common.jobs import new_incarnation
 from ..common.settings import Settings
 from ..common.state.connection import check, connect
 from ..common.state.scripts import Limits
@@ -94,7 +94,7 @@ class Supervisor:
         if self._signals:
             self._code = 0
             return
-        self._incarnation = uuid.uuid4().hex
+        self._incarnation = new_incarnation()
         self._heard, self._registered_at = "", None
         self._report, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         command = [sys.executable, "-P", "-m", "penstock.worker.daemon", self._options.dump()]

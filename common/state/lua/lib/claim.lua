@@ -18,12 +18,13 @@ local function take_heads(r)
 end
 -- An entry as a claim looks at it, with what goes to the daemon. Dates are compared between lists only.
 local function waiting_job(id, r)
-  local v = redis.call('HMGET', K.job(id), 'status', 'run', 'data', 'timeout', 'retries', 'attempt', 'needs', 'refs',
+  local key = K.job(id)
+  local v = redis.call('HMGET', key, 'status', 'run', 'data', 'timeout', 'retries', 'attempt', 'needs', 'refs',
     'timeout_s', 'retry', 'retries_left', 'reserved_by')
   if not v[1] then return { id = id, status = 'gone', enqueued_at = '' } end
   local execution, name = parts_of(id)
-  local job = job_table(id, execution, name, v[1], r.name, v[6], nil, nil, nil, nil, v[7], 'run', v[2],
-    r.dated and redis.call('HGET', K.job(id), 'enqueued_at') or nil, 0)
+  local job = job_table(id, key, execution, name, v[1], r.name, v[6], nil, nil, nil, nil, v[7], 'run', v[2],
+    r.dated and redis.call('HGET', key, 'enqueued_at') or nil, 0)
   job.payload = { data = v[3] or '', refs = v[8] or '', timeout_s = v[9] or v[4] or '0', retry = v[10] or '',
     retries_left = v[11] or v[5] or '0', reserved_by = v[12] or nil }
   return job

@@ -4,9 +4,14 @@
 -- Days to a civil date: Howard Hinnant, "chrono-compatible low-level date
 -- algorithms", civil_from_days.
 local iso_seconds, iso_text -- the last second that was written, and its text
+local iso_known = {} -- whole milliseconds
 local function iso(ms, us)
+  if not us then
+    iso_known[ms] = iso_known[ms] or iso(ms, 0)
+    return iso_known[ms]
+  end
   local seconds = math.floor(ms / 1000)
-  if seconds == iso_seconds then return string.format('%s%03d%03dZ', iso_text, ms % 1000, us or 0) end
+  if seconds == iso_seconds then return string.format('%s%03d%03dZ', iso_text, ms % 1000, us) end
   local days, rest = math.floor(seconds / 86400), seconds % 86400
   local z = days + 719468
   local era = math.floor(z / 146097)
@@ -23,8 +28,4 @@ local function iso(ms, us)
     math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
   return iso(ms, us)
 end
-local now_text
-local function now_iso()
-  now_text = now_text or iso(NOW_MS)
-  return now_text
-end
+local function now_iso() return iso(NOW_MS) end

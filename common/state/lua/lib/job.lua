@@ -47,36 +47,41 @@ local lazy = { __index = function(job, name)
 end }
 -- A field that is not there is false: it is not asked for again. (Sixteen fields: a seventeenth doubles what
 -- the table takes.)
-local function job_table(id, execution, name, status, origin, attempt, claim, group, gate, dependents, needs, kind,
+local function job_table(id, key, execution, name, status, origin, attempt, claim, group, gate, dependents, needs, kind,
   run, enqueued_at, waits, reason)
-  local job = setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = status,
+  local job = setmetatable({ id = id, key = key, execution = execution, job = name, status = status,
     origin = origin, attempt = tonumber(attempt or 0), claim = claim, group = group, gate = gate,
     dependents = dependents, needs = needs or '', kind = kind or 'run', run = run, enqueued_at = enqueued_at,
     waits = tonumber(waits or 0) }, lazy)
   if reason then job.reason = reason end
   return job
 end
-local function parts_of(id) return string.match(id, '^([^-]*)-(.*)$') end
+local function parts_of(id)
+  local at = string.find(id, '-', 1, true)
+  if at then return string.sub(id, 1, at - 1), string.sub(id, at + 1) end
+end
 -- nil when it is gone.
 function J.get(id)
-  local v = redis.call('HMGET', K.job(id), 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
+  local key = K.job(id)
+  local v = redis.call('HMGET', key, 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
     'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')
   if not v[1] then return nil end
   local execution, name = parts_of(id)
-  return job_table(id, execution, name, unpack(v, 1, 13))
+  return job_table(id, key, execution, name, unpack(v, 1, 13))
 end
 -- The same of one that somebody says to hold.
 function J.held(id)
-  local v = redis.call('HMGET', K.job(id), 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents')
+  local key = K.job(id)
+  local v = redis.call('HMGET', key, 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents')
   if not v[1] then return nil end
   local execution, name = parts_of(id)
-  return setmetatable({ id = id, key = K.job(id), execution = execution, job = name, status = v[1], origin = v[2],
+  return setmetatable({ id = id, key = key, execution = execution, job = name, status = v[1], origin = v[2],
     attempt = tonumber(v[3] or 0), claim = v[4], group = v[5], gate = v[6], dependents = v[7] }, lazy)
 end
 -- One that is not in Redis yet: `row` is its key and its fields, as HSET takes them, with
 -- its status first. It is written with the first change of its status, or by J.write.
 function J.new(execution, name, row, fields)
-  local job = job_table(execution .. '-' .. name, execution, name, row[3], fields.origin, 0, nil,
+  local job = job_table(execution .. '-' .. name, row[1], execution, name, row[3], fields.origin, 0, nil,
     fields.group or false, false, fields.dependents, fields.needs, fields.kind, fields.run, nil, 0)
   job.unwritten = row
   return job

@@ -75,10 +75,12 @@ function N.drop_lease(n, job_id, attempt, claim)
   local lease = n.leases[job_id]
   if lease == nil then lease = redis.call('HGET', K.node_leases(n.id), job_id) end
   if not lease then return end
-  local lent, held_by, needs = string.match(lease, '^(%d+) (%S+) %d+ ?(.*)$')
-  if tonumber(lent) ~= attempt or held_by ~= claim then return end
+  local token = TEXT[attempt] .. ' ' .. claim .. ' '
+  if string.sub(lease, 1, #token) ~= token then return end
   n.leases[job_id] = false
   do_later('HDEL', K.node_leases(n.id), job_id)
+  local at = string.find(lease, ' ', #token + 1, true) -- behind the time
+  local needs = at and string.sub(lease, at + 1) or ''
   if needs ~= '' then A.add(n.used, A.parse(needs), -1) end
 end
 -- Late long before its time-out: of the beats of one time-out (three or more) half are missing.
