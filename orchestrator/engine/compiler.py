@@ -40,9 +40,11 @@ def static_jobs(execution: str, workflow: Workflow) -> Iterator[NewJob]:
 
 def shared_by_children(execution: str, source: Job, tolerated: bool) -> Fields:
     """The fields that all jobs of a fan-out have alike. `tolerated`: `tolerates_failures`."""
-    assert source.template is not None
+    template = source.template
+    assert template is not None
     return {
-        **setting_fields(source.template),
+        "run": template.run if template.run and template.command is None else SHELL,
+        **setting_fields(template),
         "group": source.id,
         "dependency_ids": _as_json([job_id(execution, source.id)]),
         **_failure_fields(source, tolerated=tolerated),
@@ -52,6 +54,7 @@ def shared_by_children(execution: str, source: Job, tolerated: bool) -> Fields:
 def child_job(child: Child) -> NewJob:
     """One job of a fan-out, with the fields of its own; its place in it stands in RQ's `meta`."""
     fields = call_fields(child.run, child.config, child.command)
+    del fields["run"]  # which is that of all
     if child.name != child.id:
         fields["description"] = child.name
     fields["meta"] = _as_json(child.metadata)

@@ -178,12 +178,15 @@ class Engine:
             stop = min(created + self._chunk, len(expansion))
             jobs = _children(expansion, created, stop)
             last = stop == len(expansion)
-            if not goes_on(self._store.extend(execution, job.id, chunk, last, jobs, shared)):
+            verdict = self._store.extend(execution, job.id, chunk, last, jobs, shared)
+            if not goes_on(verdict):
                 return
             go_on()
-            group = self._store.group(execution, job.id)
-            created, chunk = int(group["created"]), int(group["created_chunks"])
-            settled = int(group["settled"])
+            created, chunk = stop, chunk + 1
+            if verdict != "OK" or created - settled >= self._window:  # others made it, or have ended
+                group = self._store.group(execution, job.id)
+                created, chunk = int(group["created"]), int(group["created_chunks"])
+                settled = int(group["settled"])
         if created == len(expansion):
             _tell("FAN-OUT", execution, job, "FANOUT_COMPLETE", jobs=created, ms=_ms_since(began))
 
