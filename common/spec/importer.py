@@ -113,6 +113,13 @@ class _Child:
             start_new_session=True,
         )
 
+    def give_way(self, others_first: bool) -> None:
+        """Lets it start in time that nobody else needs (Linux), or gives it its share again."""
+        if sys.platform == "linux":
+            policy = os.SCHED_IDLE if others_first else os.SCHED_OTHER
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(self._process.pid, policy, os.sched_param(0))
+
     @property
     def ready(self) -> bool:
         """It is there, it is ours, and a new one would be no different."""
@@ -122,6 +129,7 @@ class _Child:
     def ask(self, request: dict[str, Any], answers: Answers) -> str:
         """Takes its answers, and ends it. How it ended before it was done; nothing if it was done."""
         assert self._process.stdin is not None
+        self.give_way(others_first=False)
         try:
             with contextlib.suppress(BrokenPipeError), self._process.stdin as stream:
                 stream.write(json.dumps(request).encode())
@@ -157,6 +165,7 @@ def prepare() -> None:
         return  # a job must leave no processes
     with contextlib.suppress(OSError):
         _ready.append(_Child())
+        _ready[-1].give_way(others_first=True)
 
 
 @atexit.register

@@ -33,49 +33,58 @@ local fields = {}
 -- Those of a job's fields that decisions need.
 local DECIDING = { origin = true, group = true, dependents = true, needs = true, kind = true, run = true }
 local is_common = { __index = fields }
-local own = 6 + tonumber(ARGV[5])
-for i = 6, own - 1 do common[i] = ARGV[i] end
-for i = 6, own - 1, 2 do fields[ARGV[i]] = ARGV[i + 1] end
+for i = 6, 5 + tonumber(ARGV[5]) do common[i] = ARGV[i] end
+for i = 6, 5 + tonumber(ARGV[5]), 2 do fields[ARGV[i]] = ARGV[i + 1] end
 
--- One job, not written yet: its hash as HSET takes it, and the fields that decisions need.
-local function new_row(name, upstreams, from, to)
-  local row, its = { unpack(common) }, fields
-  row[1] = K.job(x_id .. '-' .. name)
-  if upstreams ~= '' then
-    row[#row + 1], row[#row + 2] = 'upstreams', upstreams
-  end
-  local at = #row
-  for i = from, to, 2 do
-    local field, value = ARGV[i], ARGV[i + 1]
-    row[at + 1], row[at + 2] = field, value
-    if DECIDING[field] then
-      if its == fields then its = setmetatable({}, is_common) end
-      its[field] = value
-    end
-    at = at + 2
-  end
-  return row, its
+-- What the jobs have of their own stands in ARGV from `begins[i]` to `ends[i]`.
+local names, upstreams_of, begins, ends, count, alike = {}, {}, {}, {}, 0, true
+local at, arguments = 6 + tonumber(ARGV[5]), #ARGV
+while at <= arguments do
+  count = count + 1
+  names[count], upstreams_of[count], begins[count] = ARGV[at], ARGV[at + 1], at + 3
+  at = at + 3 + tonumber(ARGV[at + 2])
+  ends[count] = at - 1
+  alike = alike and upstreams_of[count] == ''
+  for i = begins[count], ends[count], 2 do alike = alike and not DECIDING[ARGV[i]] end
 end
-local rows, deciding, names, upstreams_of, alike, at = {}, {}, {}, {}, true, own
-while at <= #ARGV do
-  local i, upstreams, n = #names + 1, ARGV[at + 1], tonumber(ARGV[at + 2])
-  names[i], upstreams_of[i] = ARGV[at], upstreams
-  rows[i], deciding[i] = new_row(names[i], upstreams, at + 3, at + 2 + n)
-  alike = alike and upstreams == '' and deciding[i] == fields
-  at = at + 3 + n
+-- Writes a job's own fields into `row`, behind the `length` that are there; how many there are then.
+local function add_own(row, length, i)
+  for at = begins[i], ends[i] do
+    length = length + 1
+    row[length] = ARGV[at]
+  end
+  return length
+end
+-- One job, not written yet: its hash as HSET takes it, and the fields that decisions need.
+local function new_job(i)
+  local row, its = { unpack(common) }, fields
+  row[1] = K.job(x_id .. '-' .. names[i])
+  if upstreams_of[i] ~= '' then
+    row[#row + 1], row[#row + 2] = 'upstreams', upstreams_of[i]
+  end
+  add_own(row, #row, i)
+  for at = begins[i], ends[i], 2 do
+    if DECIDING[ARGV[at]] then
+      if its == fields then its = setmetatable({}, is_common) end
+      its[ARGV[at]] = ARGV[at + 1]
+    end
+  end
+  return J.new(x_id, names[i], row, its)
 end
 -- Jobs of a chunk that are alike, and wait for nothing, not even at a gate, need no decisions of their own.
-local like = alike and names[1] and J.new(x_id, names[1], rows[1], fields)
+local like = alike and count > 0 and new_job(1)
 local group = like and like.group and G.group(x_id, like.group)
 alike = like and like.kind == 'run' and x.parallelism == 0 and not (group and group.limit > 0)
   and N.could_any(like.class, like.needs)
--- As Q.enqueue, for all of them.
+-- As Q.enqueue, for all of them; one table serves for what is written of each.
 local function enqueue_alike()
-  local list = { 'RPUSH', K.queue(like.origin) }
-  for i, row in ipairs(rows) do
-    row[3] = 'queued'
-    row[#row + 1], row[#row + 2] = 'enqueued_at', stamp()
-    redis.call('HSET', unpack(row))
+  local list, row, common_to = { 'RPUSH', K.queue(like.origin) }, { unpack(common) }, #common
+  row[3] = 'queued'
+  for i = 1, count do
+    row[1] = K.job(x_id .. '-' .. names[i])
+    local length = add_own(row, common_to, i)
+    row[length + 1], row[length + 2] = 'enqueued_at', stamp()
+    redis.call('HSET', unpack(row, 1, length + 2))
     list[i + 2] = x_id .. '-' .. names[i]
     job_event('job_queued', x_id, names[i])
     Q.fresh[i] = like
@@ -87,7 +96,7 @@ end
 
 local made, waiting = {}, {} -- made: in order, and by name
 for i, name in ipairs(alike and {} or names) do
-  local job = J.new(x_id, name, rows[i], deciding[i])
+  local job = new_job(i)
   made[i], made[name] = job, job
   if upstreams_of[i] ~= '' then waiting[#waiting + 1] = { job = job, upstreams = upstreams_of[i] } end
 end
@@ -116,17 +125,17 @@ for _, one in ipairs(waiting) do -- others of this chunk may be among its upstre
   job.waits, job.failed = F.upstreams(x_id, job.job, one.upstreams, false, seen)
   J.write(job, 'waits', job.waits)
 end
-if stage == ':static' and #names > 0 then
+if stage == ':static' and count > 0 then
   redis.call('RPUSH', K.jobs(x_id), unpack(names))
-elseif #names > 0 then
+elseif count > 0 then
   redis.call('HSET', K.pages(x_id), stage .. ':' .. number, table.concat(names, ' '))
   redis.call('RPUSH', K.jobs(x_id), stage .. ':' .. number)
   local live = redis.call('HGET', chunk_key, 'live')
   if live then redis.call('HSET', chunk_key, 'live', live .. number .. ' ') end
 end
-X.count(x, 'jobs', #names)
+X.count(x, 'jobs', count)
 if stage ~= ':static' then
-  redis.call('HINCRBY', K.group(x_id, stage), 'created', #names)
+  redis.call('HINCRBY', K.group(x_id, stage), 'created', count)
 elseif last then
   redis.call('HSET', K.execution(x_id), 'compiled', 1)
   redis.call('ZREM', K.agenda(x.domain), 'compile ' .. x_id)
