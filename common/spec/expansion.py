@@ -52,6 +52,7 @@ class Expansion:
         self.template = job.template
         self._item = job.as_
         self._combinations = Combinations(job)
+        self._heads = {axis.name: _OUTSIDE.sub("_", f"_{axis.name}_") for axis in job.parameters}
         #: The number of axes, not of jobs.
         self.parameter_count = len(job.parameters)
         self._is_over = over is not None or job.over is not None
@@ -89,7 +90,8 @@ class Expansion:
         plain = f"{self.source}_{index}"
         if not self._is_over:
             for name, value in parameters.items():
-                plain += _OUTSIDE.sub("_", f"_{name}_{as_text(value)}")
+                text = str(value) if type(value) is int else _OUTSIDE.sub("_", as_text(value))
+                plain += self._heads[name] + text
         if len(plain) <= LONGEST_ID:
             return plain
         tail = hashlib.blake2b(plain.encode(), digest_size=_DIGEST_BYTES).hexdigest()
