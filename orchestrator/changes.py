@@ -9,7 +9,6 @@ from typing import Any
 
 import redis
 
-from ..common.state import keys
 from ..common.state.connection import REPLY_TIMEOUT_S
 from ..common.state.states import EXECUTION_TERMINAL
 
@@ -30,13 +29,13 @@ class Changes:
             self._idle.pop().close()
 
     @contextmanager
-    def of(self, execution: str) -> Iterator[Subscription]:
-        """What is told from now on; whoever reads the state inside of this misses no change."""
+    def of(self, name: str) -> Iterator[Subscription]:
+        """What a channel tells from now on; whoever reads the state inside of this misses no change."""
         try:
             pubsub = self._idle.pop()
         except IndexError:
             pubsub = self._client.pubsub()
-        channel = keys.channel(execution).encode()
+        channel = name.encode()
         sound = False
         try:
             pubsub.subscribe(channel)
@@ -54,7 +53,7 @@ class Changes:
 
 
 class Subscription:
-    """One execution's changes: each message is the status that it has then."""
+    """One execution's changes, or its end: each message is the status that it has then."""
 
     def __init__(self, pubsub: Any, channel: bytes):
         self._pubsub, self._channel = pubsub, channel

@@ -332,7 +332,7 @@ class Service:
                     break
             yield status
 
-        with closing(self._heard(id_, timeout_s, ends)) as heard:
+        with closing(self._heard(id_, timeout_s, ends, keys.ended_channel)) as heard:
             yield next(heard)
 
     def _heard(
@@ -340,8 +340,9 @@ class Service:
         id_: str,
         timeout_s: float | None,
         listen: Callable[[Subscription, Callable[[], float]], Iterator[StateT]],
+        channel: Callable[[str], str] = keys.channel,
     ) -> Generator[StateT]:
-        """Yields what `listen` does, which hears of every change; a lost Redis is waited for."""
+        """Yields what `listen` does, which hears all that `channel` tells; a lost Redis is waited for."""
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         lost_since = math.inf
 
@@ -355,7 +356,7 @@ class Service:
 
         while True:
             try:
-                with self.changes.of(id_) as changes:
+                with self.changes.of(channel(id_)) as changes:
                     for found in listen(changes, left_s):
                         lost_since = math.inf
                         yield found

@@ -156,6 +156,11 @@ def channel(id_: str) -> str:
     return f"{PENSTOCK}:exec:{id_}"
 
 
+def ended_channel(id_: str) -> str:
+    """Pub/sub channel: a message when the execution has ended, for those who need no other."""
+    return f"{PENSTOCK}:exec:{id_}:ended"
+
+
 def bundle(digest: str) -> str:
     """Hash: a packed folder of code (zip), the Python that packed it, its TTL from its last use."""
     return f"{PENSTOCK}:bundle:{digest}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from ...common.errors import InputError, RedisUnavailable
+from ...common.state import keys
 from ...common.state.states import JOB_TERMINAL
 from ..changes import Changes, Subscription
 
@@ -129,7 +130,7 @@ class Listener:
         lost_since = None
         while True:
             try:
-                with self._changes.of(self._execution) as changes:
+                with self._changes.of(keys.channel(self._execution)) as changes:
                     lost_since = None
                     self._hear(changes)
                 return

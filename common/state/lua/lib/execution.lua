@@ -51,6 +51,7 @@ function X.flush()
       x.changed = false
       try_end(x)
       redis.call('PUBLISH', K.channel(id), x.status)
+      if EXECUTION_ENDED[x.status] then redis.call('PUBLISH', K.ended_channel(id), x.status) end
     end
   end
 end

@@ -22,6 +22,7 @@ local K = {
   log = function(id, name) return PS .. ':exec:' .. id .. ':log:' .. name end,
   history = function(id, name) return PS .. ':exec:' .. id .. ':history:' .. name end,
   channel = function(id) return PS .. ':exec:' .. id end,
+  ended_channel = function(id) return PS .. ':exec:' .. id .. ':ended' end,
   bundle = function(digest) return PS .. ':bundle:' .. digest end,
   executions = function() return PS .. ':executions' end,
   submission = function(key) return PS .. ':key:' .. key end,
