@@ -113,18 +113,22 @@ class Advances:
 
     def send(self) -> bool:
         """Sends an advance, if there is something to settle or to ask for."""
-        lanes = 0 if self.draining else self._claimant.lanes()
+        lanes = self._lanes()
         if not (self._pending or self._to_announce or (self.hungry and lanes)):
             return False
-        self._send(lanes, 0)
+        self._send(lanes, {} if self.draining else self._claimant.riders(0))
         return True
 
-    def _send(self, lanes: int, coming: int) -> None:
+    def _lanes(self) -> int:
+        return 0 if self.draining else self._claimant.lanes()
+
+    def _send(self, lanes: int, riders: dict[str, int]) -> None:
         batch = self._next_settlements()
-        if self._alone:
-            lanes = 0  # if this is refused, the settlement is to blame
+        behind = len(self._pending) >= MAX_SETTLED  # what has ended is told before more begins
+        if self._alone or behind:  # alone: if it is refused, the settlement is to blame
+            lanes, riders = 0, {}
         self._claims += 1
-        self.hungry = self._to_announce = False
+        self.hungry, self._to_announce = behind, False
         request = self._store.advance_request(
             self._sender.node,
             self._sender.incarnation,
@@ -132,7 +136,7 @@ class Advances:
             [settlement for settlement, _ in batch],
             lanes,
             self._claimant.free(),
-            {} if self.draining or self._alone else self._claimant.riders(coming),
+            riders,
             self.draining,
         )
         claim = self._claims
@@ -159,11 +163,9 @@ class Advances:
         for settlement in settled:
             self._sender.held.pop(settlement.token, None)
         self._alone = self._alone and bool(self._pending)
-        riders = len(reply[2])
-        free_to_go_on = not (self._sender.urgent or self._alone or self._claimant.lanes())
-        if not lanes and riders and self._pending and free_to_go_on:
-            # All lanes are at work: Redis goes on while the riders are unpacked here.
-            self._send(0, riders)
+        late = self._sender.answer_s > self.late_s
+        if reply[2] and self._pending and not (self._sender.urgent or self._alone):
+            self._go_on(reply[2])
         advanced = parse_advance(self._claim_id(claim), reply)
         self.answered = claim
         self.suspended = advanced.suspended
@@ -173,11 +175,17 @@ class Advances:
         if lanes and sum(not one.rider for one in advanced.claimed) == lanes:
             self.hungry = True
         self._sender.take(claimed)
-        if self._sender.answer_s <= self.late_s:
+        if not late:
             self._claimant.take(claimed)
         else:
             for held in claimed:
                 self._sender.hand_back(held)
+
+    def _go_on(self, rows: list[Any]) -> None:
+        """Sends the next advance before the jobs that came are unpacked: Redis has work meanwhile."""
+        heads = sum(not row[4] for row in rows)
+        riders = {} if self.draining else self._claimant.riders(len(rows))
+        self._send(max(0, self._lanes() - heads), riders)
 
     def _refused(self, claim: int, batch: list[tuple[Settlement, int]], error: str) -> None:
         """Redis refused an advance. A settlement that is at fault must not hold up the others."""

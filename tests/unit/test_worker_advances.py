@@ -225,6 +225,33 @@ def test_redis_goes_on_while_riders_are_unpacked(advances: Any) -> None:  # Q4
     assert [held.token.job for held in node.taken] == ["x-r"]
 
 
+def test_the_lanes_that_what_came_leaves_free_are_claimed_for_meanwhile(advances: Any) -> None:  # Q4
+    made, sender, node = advances
+    node.room = 3
+    assert made.send()
+    settle(made, sender, "a")
+    sender.sent.pop()[1](reply(row("h", 0), row("r", 1)))
+    assert [args[3] for args, _, _ in sender.sent] == [2]
+    made.drain()
+    settle(made, sender, "b")
+    sender.sent.pop()[1](reply(row("i", 0)))
+    assert [args[3:6] for args, _, _ in sender.sent] == [[0, "cpus=1", 1]], "it is to end"
+    assert sender.sent[0][0][-1] == b"", "no riders either"
+
+
+def test_what_has_ended_is_told_before_more_is_claimed(advances: Any) -> None:  # Q6
+    """Else what waits to be told, and holds leases meanwhile, could grow without an end."""
+    made, sender, node = advances
+    for number in range(100):
+        settle(made, sender, str(number))
+    told = []
+    while made.send():
+        args, done, _ = sender.sent.pop()
+        told.append((args[6], args[3], args[-2:] == ["coming", 0]))
+        done(reply(verdicts=b" ".join([b"OK"] * args[6])))
+    assert told == [(32, 0, False), (32, 0, False), (32, 1, True), (4, 1, True)]
+
+
 def test_a_beat_that_is_due_goes_before_the_next_advance(advances: Any) -> None:  # Q4
     made, sender, node = advances
     node.room = 0
