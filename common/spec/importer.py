@@ -138,7 +138,11 @@ class _Child:
             code = self.end()
         if answers.done:
             return ""
-        return f"ended the process (exit code {code})" if ended else f"took longer than {IMPORT_LIMIT_S:g} s"
+        return (
+            f"ended the process (exit code {code})"
+            if ended
+            else f"took longer than {IMPORT_LIMIT_S:g} s"
+        )
 
     def end(self) -> int:
         """Ends it with whatever the imports started; its exit code."""

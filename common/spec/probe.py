@@ -47,8 +47,8 @@ def main() -> None:
     answering = _Answering()
     try:
         os.chdir(request["root"])
-    except OSError as error:
-        folder = f"the code's folder {request['root']} cannot be used: {error.strerror}"
+    except OSError as raised:
+        folder = f"the code's folder {request['root']} cannot be used: {raised.strerror}"
         answering.say(folder=folder)
         answering.say(done=True)
         os._exit(0)

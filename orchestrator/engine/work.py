@@ -183,7 +183,9 @@ class Engine:
                 return
             go_on()
             created, chunk = stop, chunk + 1
-            if verdict != "OK" or created - settled >= self._window:  # others made it, or have ended
+            if (
+                verdict != "OK" or created - settled >= self._window
+            ):  # others made it, or have ended
                 group = self._store.group(execution, job.id)
                 created, chunk = int(group["created"]), int(group["created_chunks"])
                 settled = int(group["settled"])

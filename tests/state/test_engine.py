@@ -18,7 +18,7 @@ from penstock.common.errors import (
 from penstock.common.jobs import split_job_id
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
-from penstock.orchestrator.engine.roles import Agenda, Leader
+from penstock.orchestrator.engine.roles import Agenda, Leader, Readiness
 from penstock.orchestrator.engine.work import Engine
 
 GRID = [{"name": "lr", "values": [0.001, 0.01, 0.1]}, {"name": "bs", "values": [16, 32, 64]},
@@ -225,6 +225,42 @@ def test_a_narrow_window_still_makes_all_jobs_once(drive, cluster):  # F4
     assert found["progress"]["total"] == 779
     starts = [event for event in cluster.events("job_started") if event.get("node")]
     assert len(starts) == 777
+
+
+def test_chunks_that_another_orchestrator_made_first_are_left_to_it(
+    drive, cluster, monkeypatch
+):  # F4
+    extend, verdicts = cluster.store.extend, []
+
+    def after_another(execution, stage, chunk, last, jobs, shared=None):
+        jobs = list(jobs)
+        if stage == "train" and chunk % 2:
+            assert extend(execution, stage, chunk, last, jobs, shared) == "OK"
+        verdicts.append(extend(execution, stage, chunk, last, jobs, shared))
+        return verdicts[-1]
+
+    monkeypatch.setattr(cluster.store, "extend", after_another)
+    jobs = sweep({"strategy": "collect-all"}, parameters=[{"name": "i", "values": list(range(450))}],
+                 template={"run": "m:f", "config": {"i": "${i}"}})  # fmt: skip
+    found = drive(jobs, lambda name, config: config["i"], slots=16)
+    assert found["result"]["aggregated_result"] == list(range(450))
+    assert verdicts.count("DONE") == 2
+
+
+def test_scripts_are_compiled_before_a_first_workflow_comes(cluster):
+    cluster.client.script_flush()
+    readiness = Readiness(cluster.store)
+    while readiness.tick() == 0.0:
+        pass
+    names = (
+        "execution_submit",
+        "execution_extend",
+        "group_open",
+        "job_outcomes",
+        "control_enqueue",
+    )
+    shas = [cluster.store.scripts[name].sha for name in names]
+    assert cluster.client.script_exists(*shas) == [True] * len(shas)
 
 
 def test_a_fan_out_that_cannot_be_expanded_fails_clearly(drive):

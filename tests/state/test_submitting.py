@@ -145,6 +145,26 @@ def test_a_result_is_kept_when_the_connection_is_lost_after_it(cluster, service,
     assert service.wait_result(cluster.id, 5) == 42, "over another connection"
 
 
+@pytest.mark.parametrize("end", ["succeeded", "canceled"])
+def test_whoever_waits_for_the_end_is_told_of_nothing_else(cluster, service, end):
+    cluster.id = service.submit(flow(3))
+    told = cluster.client.pubsub()
+    told.subscribe(keys.channel(cluster.id), keys.ended_channel(cluster.id))
+    node = cluster.node()
+    node.advance(done(*node.claim()))
+    if end == "canceled":
+        service.cancel(cluster.id)
+    while claimed := node.claim():
+        node.advance(done(*claimed))
+    heard: dict[bytes, set[bytes]] = {}
+    while message := told.get_message(timeout=0.2):
+        if message["type"] == "message":
+            heard.setdefault(message["channel"], set()).add(message["data"])
+    told.close()
+    assert heard[keys.channel(cluster.id).encode()] == {b"running", end.encode()}
+    assert heard[keys.ended_channel(cluster.id).encode()] == {end.encode()}
+
+
 def test_a_wait_ends_at_its_time(service):
     id_ = service.submit(flow())
     with pytest.raises(WaitTimeout, match=f"penstock wait {id_}"):

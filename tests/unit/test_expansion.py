@@ -4,6 +4,7 @@ import itertools
 import re
 import time
 import tracemalloc
+from importlib import resources
 from math import prod
 from typing import Any
 
@@ -20,6 +21,7 @@ from penstock.common.spec.expansion import (
     is_fan_out_job,
 )
 from penstock.common.spec.models import Job
+from penstock.orchestrator.engine import compiler
 
 
 def fan_out(axes: dict[str, list[Any]] | None = None, **fields: Any) -> Job:
@@ -211,6 +213,21 @@ def test_helpers_tell_kinds_and_generated_ids() -> None:
     assert not is_fan_out_job({"type": 3})
     names = ["a_10_x_1", "a_2_x_1", "b_1", "a", "a_x_1", "ab_1", "a_01_x", "a_0"]
     assert generated_job_ids("a", names) == ["a_0", "a_2_x_1", "a_10_x_1"]
+
+
+@pytest.mark.parametrize("template", [{"run": "m:f"}, {"run": None, "command": "true"}])
+def test_a_chunk_of_children_is_alike_for_the_script_that_makes_it(
+    template: dict[str, Any],
+) -> None:
+    """It takes the short way only where nothing that it decides by is a job's own."""
+    job = fan_out({"i": [1, 2]}, template={**template, "name_pattern": "n ${i}"})
+    extend = resources.files("penstock.common.state") / "lua" / "execution_extend.lua"
+    (deciding,) = re.findall(r"local DECIDING = \{(.*)\}", extend.read_text())
+    own = compiler.child_job(Expansion(job).child(0)).fields
+    shared = compiler.shared_by_children("x", job, tolerated=False)
+    assert not own.keys() & set(re.findall(r"\w+", deciding))
+    assert shared["run"] == (template["run"] or compiler.SHELL)
+    assert own.keys() | shared.keys() >= {"run", "data", "origin", "group", "meta", "description"}
 
 
 def values_of(axes: list[dict[str, Any]], **fields: Any) -> list[tuple[Any, ...]]:

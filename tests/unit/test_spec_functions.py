@@ -379,7 +379,7 @@ def test_an_argument_may_have_its_name_from_an_axis(root: Path) -> None:  # W3
 
 def test_what_is_known_of_a_function_is_used_again(root: Path, monkeypatch) -> None:  # W3
     (root / "takes.py").write_text(ARGUMENTS)
-    known: functions.Known = {}
+    known: importer.Known = {}
     fine = parse_workflow({"jobs": {"a": {"run": "takes:anything", "config": {"chunk": 1}}}})
     assert resolver(root, known=known)(fine)[1] == []
     monkeypatch.setattr(importer.subprocess, "Popen", None)

@@ -225,7 +225,9 @@ def test_redis_goes_on_while_riders_are_unpacked(advances: Any) -> None:  # Q4
     assert [held.token.job for held in node.taken] == ["x-r"]
 
 
-def test_the_lanes_that_what_came_leaves_free_are_claimed_for_meanwhile(advances: Any) -> None:  # Q4
+def test_the_lanes_that_what_came_leaves_free_are_claimed_for_meanwhile(
+    advances: Any,
+) -> None:  # Q4
     made, sender, node = advances
     node.room = 3
     assert made.send()
