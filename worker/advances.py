@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..common.jobs import Settlement, Token
+from ..common.jobs import Claimed, Settlement, Token
 from ..common.state.replies import parse_advance
 from ..common.state.scripts import Request
 from ..common.state.store import Store
@@ -26,8 +26,8 @@ DOUBTS, DESPAIRS = 2, 4
 class Claimant(Protocol):
     """What the advances ask of, and tell, the node."""
 
-    def lanes(self) -> int:
-        """Free lanes to claim for."""
+    def lanes(self, coming: Sequence[Claimed] = ()) -> int:
+        """Free lanes to claim for, beside those that what is coming will take."""
 
     def free(self) -> dict[str, float]:
         """Free resources by name."""
@@ -113,14 +113,11 @@ class Advances:
 
     def send(self) -> bool:
         """Sends an advance, if there is something to settle or to ask for."""
-        lanes = self._lanes()
+        lanes = 0 if self.draining else self._claimant.lanes()
         if not (self._pending or self._to_announce or (self.hungry and lanes)):
             return False
         self._send(lanes, {} if self.draining else self._claimant.riders(0))
         return True
-
-    def _lanes(self) -> int:
-        return 0 if self.draining else self._claimant.lanes()
 
     def _send(self, lanes: int, riders: dict[str, int]) -> None:
         batch = self._next_settlements()
@@ -164,9 +161,10 @@ class Advances:
             self._sender.held.pop(settlement.token, None)
         self._alone = self._alone and bool(self._pending)
         late = self._sender.answer_s > self.late_s
-        if reply[2] and self._pending and not (self._sender.urgent or self._alone):
-            self._go_on(reply[2])
         advanced = parse_advance(self._claim_id(claim), reply)
+        busy = self._sender.urgent or self._alone or late
+        if advanced.claimed and self._pending and not busy:
+            self._go_on(advanced.claimed)
         self.answered = claim
         self.suspended = advanced.suspended
         if advanced.unknown:
@@ -181,11 +179,10 @@ class Advances:
             for held in claimed:
                 self._sender.hand_back(held)
 
-    def _go_on(self, rows: list[Any]) -> None:
-        """Sends the next advance before the jobs that came are unpacked: Redis has work meanwhile."""
-        heads = sum(not row[4] for row in rows)
-        riders = {} if self.draining else self._claimant.riders(len(rows))
-        self._send(max(0, self._lanes() - heads), riders)
+    def _go_on(self, claimed: list[Claimed]) -> None:
+        """Sends the next advance before the jobs that came are begun: Redis has work meanwhile."""
+        riders = {} if self.draining else self._claimant.riders(len(claimed))
+        self._send(0 if self.draining else self._claimant.lanes(claimed), riders)
 
     def _refused(self, claim: int, batch: list[tuple[Settlement, int]], error: str) -> None:
         """Redis refused an advance. A settlement that is at fault must not hold up the others."""

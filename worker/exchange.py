@@ -81,7 +81,8 @@ class Exchange:
     @property
     def urgent(self) -> bool:
         """Something besides settling and claiming is due."""
-        return bool(self._beat_state or self._waits or self._back or self._unfilled)
+        due = self._waits or self._back or self._unfilled or self._logs or self._plain
+        return bool(self._beat_state or due)
 
     @property
     def answer_s(self) -> float:

@@ -10,6 +10,11 @@ from .frames import Order
 from .output import JobLog
 
 
+def key_of(work: Work) -> Key:
+    """What two jobs have in common that can run after one another in a slot."""
+    return work.root, work.digest, work.run
+
+
 @dataclass(slots=True, eq=False)
 class Held:
     """`config` is None until its references are resolved. `stale`: its token no longer holds.
@@ -28,9 +33,7 @@ class Held:
     @classmethod
     def of(cls, claimed: Claimed) -> Held:
         """The attempt as it was just claimed."""
-        work = claimed.work
-        key = (work.root, work.digest, work.run)
-        return cls(claimed, key, None if work.refs else claimed.config)
+        return cls(claimed, key_of(claimed.work), None if claimed.work.refs else claimed.config)
 
     @property
     def token(self) -> Token:

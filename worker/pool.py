@@ -7,11 +7,12 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
+from ..common.jobs import Claimed
 from .batches import Key, RunTimes, riders_wanted
-from .held import Held, Verdict
+from .held import Held, Verdict, key_of
 from .isolation import children, reap
 from .lane import Lane
 from .lanes import Lanes, Plan
@@ -64,11 +65,14 @@ class Pool:
 
     # -- what there is room for
 
-    def room(self) -> int:
-        """Lanes that could be given work now."""
+    def room(self, coming: Sequence[Claimed] = ()) -> int:
+        """Lanes that could be given work now, when these have been taken on."""
         if self.draining or time.monotonic() < self._broken_till:
             return 0
-        return self.lanes.room()
+        heads = [key_of(one.work) for one in coming if not one.rider]
+        riders = {key_of(one.work) for one in coming if one.rider}.difference(heads)
+        homeless = sum(not self._serves(key) for key in riders)
+        return max(0, self.lanes.room() - len(heads) - homeless)
 
     def riders(self, coming: int) -> dict[str, int]:
         """Jobs to claim ahead, by function, when `coming` more are on their way."""

@@ -1,7 +1,8 @@
 """The child process that imports the user's code (`probe.py`), and what it found out.
 
 It is started with Python's safe path, given the user's folder explicitly, and ended after a
-minute. To start it takes longer than most imports, so one may be kept ready (`prepare`).
+minute. To start it takes longer than most imports: a command starts it first (`start`), and of a
+module that is imported for one function all functions are told.
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import IO, TYPE_CHECKING, Any
 
-from ..context import current
 from ..handlers import CONTROL_TYPES, HANDLERS_MODULE, registered
 from .arguments import Signature
 from .wording import near
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 Known = dict[str, Signature | None]
 #: How long all imports together may take, in seconds.
 IMPORT_LIMIT_S = 60.0
-#: A child that is kept ready ends when it is not asked anything for so long, in seconds.
-READY_S = 60.0
 _CHILD = "penstock.common.spec.probe"
 
 
@@ -46,12 +43,10 @@ class Answers:
         self.bindings: list[str] = []
         self.broken: list[Problem] = []
         self.step: dict[str, Any] = {}
-        self.heard = False
         self.done = False
 
     def take(self, answer: dict[str, Any]) -> None:
         """Note one line of the child's."""
-        self.heard = True
         if "importing" in answer:
             self.step = answer
         elif "function" in answer:
@@ -68,8 +63,6 @@ class Answers:
         elif "handlers" in answer:
             if answer["handlers"]:
                 self.broken.append(((f"{HANDLERS_MODULE}.py",), answer["handlers"]))
-        elif "folder" in answer:
-            self.broken.append(((), answer["folder"]))
         elif "types" in answer:
             self.runs, self.bindings = answer["types"], answer["known"]
         elif "done" in answer:
@@ -101,35 +94,22 @@ class Answers:
 
 
 class _Child:
-    """A process that answers one request. Raises OSError when it cannot be started."""
+    """A process that answers one request, in the folder `root`. Raises OSError when it cannot be started."""
 
-    def __init__(self) -> None:
-        self._owner, self._environment = os.getpid(), dict(os.environ)
+    def __init__(self, root: FilePath) -> None:
+        self.root = root
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _CHILD, f"{READY_S:g}"],
+            [sys.executable, "-P", "-m", _CHILD],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            cwd=root,
             start_new_session=True,
         )
-
-    def give_way(self, others_first: bool) -> None:
-        """Lets it start in time that nobody else needs (Linux), or gives it its share again."""
-        if sys.platform == "linux":
-            policy = os.SCHED_IDLE if others_first else os.SCHED_OTHER
-            with contextlib.suppress(OSError):
-                os.sched_setscheduler(self._process.pid, policy, os.sched_param(0))
-
-    @property
-    def ready(self) -> bool:
-        """It is there, it is ours, and a new one would be no different."""
-        same = self._owner == os.getpid() and self._environment == os.environ
-        return same and self._process.poll() is None
 
     def ask(self, request: dict[str, Any], answers: Answers) -> str:
         """Takes its answers, and ends it. How it ended before it was done; nothing if it was done."""
         assert self._process.stdin is not None
-        self.give_way(others_first=False)
         try:
             with contextlib.suppress(BrokenPipeError), self._process.stdin as stream:
                 stream.write(json.dumps(request).encode())
@@ -146,9 +126,8 @@ class _Child:
 
     def end(self) -> int:
         """Ends it with whatever the imports started; its exit code."""
-        if self._owner != os.getpid():
-            return 0
-        with contextlib.suppress(ProcessLookupError):
+        # macOS does not permit it where only the process itself is left, which has ended
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
@@ -157,60 +136,42 @@ class _Child:
         return self._process.wait()
 
 
-_ready: list[_Child] = []
+_started: list[_Child] = []
 
 
-def prepare() -> None:
-    """Starts a child for the next `ask`, which then need not wait for that.
+def start(root: FilePath) -> None:
+    """Starts the child for the next `ask` of this folder, which then need not wait for that.
 
-    It takes some 10 MiB, and ends with this process, or after a minute.
+    Only for a process of ours that will ask at once: one of the user's may fork, or wait for any child.
     """
-    if current() is not None or any(child.ready for child in _ready):
-        return  # a job must leave no processes
-    with contextlib.suppress(OSError):
-        _ready.append(_Child())
-        _ready[-1].give_way(others_first=True)
+    with contextlib.suppress(OSError):  # `ask` will tell
+        _started.append(_Child(root))
 
 
 @atexit.register
-def _end_those_ready() -> None:
-    while _ready:
-        _ready.pop().end()
+def _end_those_left() -> None:
+    while _started:
+        _started.pop().end()
 
 
 def ask(root: FilePath, functions: list[str], types: list[str], *, check: bool) -> Answers:
     """What a child finds out that imports what is named from the folder `root`."""
     request = {
-        "root": str(root),
         "functions": functions,
         "types": types,
         "registered": registered() if types else {},
         "check": check,
         "limit_s": IMPORT_LIMIT_S,
     }
-    answers, why = Answers(), ""
+    answers = Answers()
     try:
-        for child in _children():
-            why = child.ask(request, answers)
-            if answers.heard:  # else it had just ended by itself
-                break
+        child = _started.pop() if _started and _started[-1].root == root else _Child(root)
     except OSError as error:
-        answers.broken.append(((), f"the check of functions cannot be started: {error.strerror}"))
+        answers.broken.append(((), f"the code's folder {root} cannot be used: {error.strerror}"))
         return answers
-    if why:
+    if why := child.ask(request, answers):
         answers.cut_short(functions, why)
     return answers
-
-
-def _children() -> Iterator[_Child]:
-    """The one that is ready, then a new one."""
-    while _ready:
-        with contextlib.suppress(IndexError):  # another thread may be quicker
-            child = _ready.pop()
-            if child.ready:
-                yield child
-            child.end()
-    yield _Child()
 
 
 def _listen(stream: IO[bytes] | None, answers: Answers) -> bool:

@@ -1,18 +1,21 @@
 """The child process of `importer.py`: imports the user's code and says what went wrong.
 
 Reads one JSON request from standard input and answers in JSON lines, on a descriptor of its own,
-so that user code may print. Run as `python -P -m penstock.common.spec.probe SECONDS`: it waits
-so long for the request.
+so that user code may print. Run as `python -P -m penstock.common.spec.probe` in the user's
+folder.
 """
 
 import importlib
+import inspect
 import json
 import math
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ from ..context import importing
 from ..handlers import ENTRY_POINT_GROUP, HANDLERS_MODULE, normalise_type, registered
 from .arguments import signature_of
 from .wording import near
+
+#: functions of a module that are told of without being asked for
+MOST_BESIDE = 200
 
 
 class _Answering:
@@ -37,23 +43,12 @@ class _Answering:
 
 def main() -> None:
     """Answer one request, then end at once: threads of user code are not waited for."""
-    signal.alarm(math.ceil(float(sys.argv.pop())))
-    text = sys.stdin.read()
-    if not text:  # it was kept ready, and is not needed
-        return
-    request = json.loads(text)
+    request = json.load(sys.stdin)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.alarm(math.ceil(request["limit_s"]) + 1)
-    answering = _Answering()
-    try:
-        os.chdir(request["root"])
-    except OSError as raised:
-        folder = f"the code's folder {request['root']} cannot be used: {raised.strerror}"
-        answering.say(folder=folder)
-        answering.say(done=True)
-        os._exit(0)
     root = os.getcwd()
     sys.path.insert(0, root)
+    answering = _Answering()
     functions = list(request["functions"])
     if request["types"]:
         runs = _bindings(answering, request["registered"])
@@ -61,14 +56,30 @@ def main() -> None:
         answering.say(types=found, known=sorted(runs))
         if request["check"]:
             functions += [run for run in dict.fromkeys(found.values()) if run]
-    for name in dict.fromkeys(functions):
+    functions = list(dict.fromkeys(functions))
+    for name in functions:
         module = name.split(":")[0]
         answering.say(importing=module)
         found, error = _function(name, root)
         signature = None if error else signature_of(found)
         answering.say(function=name, error=error, signature=signature and asdict(signature))
+    for name, found in _beside(functions):
+        signature = signature_of(found)
+        answering.say(function=name, error=None, signature=signature and asdict(signature))
     answering.say(done=True)
     os._exit(0)
+
+
+def _beside(asked: list[str]) -> Iterator[tuple[str, Any]]:
+    """The other functions of the modules that were imported: a later workflow may name them."""
+    for module in dict.fromkeys(name.split(":")[0] for name in asked):
+        found = list(vars(sys.modules[module]).items()) if module in sys.modules else []
+        own = (
+            pair for pair in found if inspect.isfunction(pair[1]) and pair[1].__module__ == module
+        )
+        for name, one in islice(own, MOST_BESIDE):
+            if f"{module}:{name}" not in asked:
+                yield f"{module}:{name}", one
 
 
 def _bindings(answering: _Answering, submitted: dict[str, str]) -> dict[str, str]:

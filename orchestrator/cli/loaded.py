@@ -36,12 +36,12 @@ def load(
     """
     from ...common.spec import importer
 
-    importer.prepare()  # while the rest is imported
+    folder = Path(file).resolve().parent
+    importer.start(folder)  # while the rest is imported
     from ...common.code import code_root
     from ...common.spec.functions import resolver
     from ...common.spec.loading import load_workflow
 
-    folder = Path(file).resolve().parent
     limit = app.settings().spec_limit_bytes
     find = resolver(folder)
     workflow = load_workflow(file, dict(assignments), limit_bytes=limit, resolver=find)

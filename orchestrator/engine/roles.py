@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import redis
+
 from ...common.code import is_bundle
 from ...common.state import keys
 from ...common.state.lock import LEADER, Lock
@@ -58,7 +60,14 @@ class Readiness:
         self._store, self._left = store, list(_COMING)
 
     def tick(self) -> float:
-        self._store.load(self._left.pop())
+        if self._left:
+            try:
+                self._store.load(self._left[-1])
+            except redis.exceptions.ResponseError as error:  # such as a user who may not
+                log.info("event=scripts_not_compiled reason=%r", str(error))
+                self._left.clear()
+            else:
+                self._left.pop()
         return 0.0 if self._left else math.inf
 
 

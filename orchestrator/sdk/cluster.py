@@ -16,10 +16,9 @@ from ...common.code import CodeRoot, code_root
 from ...common.context import is_importing, waiting
 from ...common.errors import InputError
 from ...common.settings import Settings
-from ...common.spec import importer
 from ...common.spec.functions import resolver
 from ...common.spec.importer import Known
-from ...common.spec.loading import load_workflow, parse_workflow
+from ...common.spec.loading import Resolver, load_workflow, parse_workflow
 from ...common.state.connection import check, connect
 from ...common.state.lock import LEADER, Held, Lock, holding
 from ...common.state.scripts import Limits
@@ -70,9 +69,8 @@ class Cluster:
         check(client, url)
         self.service = Service(Store(client, Limits.of(settings)), settings)
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        # Importing takes a process of its own: done once for each function, until its code changes.
+        # Importing takes a process of its own: done once for each module, until its code changes.
         self._checked: tuple[CodeRoot | None, Known] = (None, {})
-        importer.prepare()
 
     @staticmethod
     def add_argparse_args(parser: argparse.ArgumentParser) -> None:
@@ -174,28 +172,27 @@ class Cluster:
         folder's code changes. Raises SpecError with all faults.
         """
         given = dict(params or {})
-        folder = Path.cwd() if isinstance(workflow, Mapping) else _folder_of(workflow)
-        code = self._code(folder)
-        known = self._known(code)
-        count, find = len(known), resolver(folder, known=known)
         if isinstance(workflow, Mapping):
-            loaded = parse_workflow(workflow, given, resolver=find)
+            folder = Path.cwd()
+            code = self._code(folder)
+            loaded = parse_workflow(workflow, given, resolver=self._resolver(folder, code))
+        elif isinstance(workflow, str | os.PathLike):
+            folder = Path(workflow).resolve().parent
+            code = self._code(folder)
+            loaded = load_workflow(workflow, given, resolver=self._resolver(folder, code))
         else:
-            loaded = load_workflow(workflow, given, resolver=find)
-        sent = self.service.submit(loaded, key=key, code=code, bundle=self._bundle)
-        if len(known) > count:  # a new function is seldom the last one
-            importer.prepare()
-        return Execution(self, sent)
+            raise InputError(f"a workflow is a mapping, or a file's path; this is {workflow!r:.60}")
+        bundle = self._bundle
+        return Execution(self, self.service.submit(loaded, key=key, code=code, bundle=bundle))
 
     def _code(self, folder: Path) -> CodeRoot:
         """What workers import the modules of a folder from."""
         return self._bundle.code(folder) if self._bundle else code_root(folder)
 
-    def _known(self, code: CodeRoot) -> Known:
-        """The functions of this code that were imported before."""
+    def _resolver(self, folder: Path, code: CodeRoot) -> Resolver:
         if self._checked[0] != code:
             self._checked = (code, {})
-        return self._checked[1]
+        return resolver(folder, known=self._checked[1])
 
     def execution(self, id_: str) -> Execution:
         """An execution that was submitted earlier. Raises NotFound."""
@@ -214,12 +211,6 @@ class Cluster:
             raise InputError(f"the lock {name} is the orchestrators' own; choose another name")
         ttl_s = self.service.settings.lock_ttl_s if ttl_s is None else ttl_s
         return holding(Lock(self.service.store, name, ttl_s=ttl_s), wait_s)
-
-
-def _folder_of(file: Any) -> Path:
-    if not isinstance(file, str | os.PathLike):
-        raise InputError(f"a workflow is a mapping, or a file's path; this is {file!r:.60}")
-    return Path(file).resolve().parent
 
 
 def _packed(folder: Path, settings: Settings) -> Bundle:

@@ -1,17 +1,15 @@
 """Importing a workflow's functions in a child process, whatever they do when imported."""
 
 import contextlib
-import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from penstock.common import context, handlers
+from penstock.common import handlers
 from penstock.common.errors import SpecError
 from penstock.common.spec import importer
 from penstock.common.spec.functions import check_functions, resolve_functions, resolver
@@ -112,80 +110,37 @@ def test_no_process_is_started_for_nothing(root: Path, monkeypatch: pytest.Monke
     assert resolver(root, known={"none:f": None})(named) == (named, [])
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The pids of the children that were started."""
-    pids: list[int] = []
-    start = importer._Child.__init__
+def test_the_child_that_was_started_first_is_asked(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    popen = importer.subprocess.Popen
 
-    def noted(child: Any) -> None:
-        start(child)
-        pids.append(child._process.pid)
+    def noted(*what: Any, **how: Any) -> Any:
+        started.append(popen(*what, **how))
+        return started[-1]
 
-    monkeypatch.setattr(importer._Child, "__init__", noted)
-    importer._end_those_ready()
-    yield pids
-    importer._end_those_ready()
-    assert not any(psutil.pid_exists(pid) for pid in pids)
-
-
-def test_the_child_that_was_kept_ready_is_asked_once(root: Path, started: list[int]) -> None:
-    importer.prepare()
-    importer.prepare()
-    assert len(started) == 1
+    monkeypatch.setattr(importer.subprocess, "Popen", noted)
+    importer.start(root / "none")
+    importer.start(root)
     assert check_functions({"a": "digits:load"}, root) == []
     assert len(started) == 1
-    (fault,) = check_functions({"a": "digits:lod"}, root)
-    assert "has no function 'lod'" in fault.message
-    assert len(started) == 2
-    importer.prepare()
+    importer.start(root)
     (fault,) = check_functions({"a": "m:f"}, root / "none")
-    assert f"the code's folder {root / 'none'} cannot be used" in fault.message
-    assert len(started) == 3
+    assert "cannot be used" in fault.message
+    importer._end_those_left()
+    assert [child.returncode is not None for child in started] == [True, True]
 
 
-def test_one_that_has_ended_or_is_of_another_environment_is_not_asked(
-    root: Path, started: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importer, "READY_S", 0.01)
-    importer.prepare()
-    psutil.Process(started[0]).wait(timeout=10)
-    monkeypatch.setattr(importer, "READY_S", 30.0)
-    assert check_functions({"a": "digits:load"}, root) == []
-    assert len(started) == 2
-    importer.prepare()
-    monkeypatch.setenv("PENSTOCK_TEST_SAYS", "more")
-    (root / "asks.py").write_text("import os\nos.environ['PENSTOCK_TEST_SAYS']\ndef f(): ...\n")
-    assert check_functions({"a": "asks:f"}, root) == []
-    assert len(started) == 4
-
-
-def test_one_that_ends_just_before_it_is_asked_is_not_blamed_on_the_code(
-    root: Path, started: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    importer.prepare()
-    monkeypatch.setattr(importer._Child, "ready", True)
-    psutil.Process(started[0]).kill()
-    assert check_functions({"a": "digits:load"}, root) == []
-    assert len(started) == 2
-
-
-def test_none_is_kept_ready_in_a_job_nor_for_a_process_that_was_forked(
-    root: Path, started: list[int]
-) -> None:
-    context.enter(context.Ctx("x-a", "x", "a", 1, "n"))
-    try:
-        importer.prepare()
-    finally:
-        context.enter(None)
-    assert not started
-    importer.prepare()
-    forked = os.fork()
-    if not forked:  # the child here: it must start its own, and leave ours alone
-        faults = check_functions({"a": "digits:load"}, root)
-        os._exit(1 if faults or len(started) != 2 else 0)
-    assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
-    assert psutil.Process(started[0]).is_running()
+def test_of_a_module_all_functions_become_known(root: Path) -> None:
+    text = "from json import dumps\ndef f(a): ...\ndef g(b, *, c=1): ...\nclass C: ...\nh = g\n"
+    (root / "several.py").write_text(text)
+    known: importer.Known = {}
+    workflow = parse_workflow({"jobs": {"a": {"run": "several:f", "config": {"a": 1}}}})
+    assert resolver(root, known=known)(workflow)[1] == []
+    assert known.keys() == {"several:f", "several:g", "several:h"}
+    wrong = parse_workflow({"jobs": {"a": {"run": "several:g", "config": {"d": 1}}}})
+    assert len(resolver(root, known=known)(wrong)[1]) > 0
 
 
 HANDLERS = """from penstock.common.handlers import handler, register_handler

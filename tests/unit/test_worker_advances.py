@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from penstock.common.jobs import Token
+from penstock.common.jobs import Claimed, Token
 from penstock.common.state.store import Store
 from penstock.worker import settling
 from penstock.worker.advances import Advances
@@ -122,8 +123,8 @@ class FakeNode:
     def __init__(self) -> None:
         self.room, self.taken, self.is_unknown = 1, [], False
 
-    def lanes(self) -> int:
-        return self.room
+    def lanes(self, coming: Sequence[Claimed] = ()) -> int:
+        return self.room - sum(not one.rider for one in coming)
 
     def free(self) -> dict[str, float]:
         return {"cpus": 1.0}
