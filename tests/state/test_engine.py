@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import redis
 
 from penstock.common.code import CodeRoot
 from penstock.common.errors import (
@@ -261,6 +262,17 @@ def test_scripts_are_compiled_before_a_first_workflow_comes(cluster):
     )
     shas = [cluster.store.scripts[name].sha for name in names]
     assert cluster.client.script_exists(*shas) == [True] * len(shas)
+
+
+def test_a_redis_that_compiles_nothing_ahead_is_no_fault(cluster, monkeypatch):
+    def refused(text):
+        raise redis.exceptions.NoPermissionError(
+            "this user has no permissions to run 'script|load'"
+        )
+
+    monkeypatch.setattr(cluster.client, "script_load", refused)
+    readiness = Readiness(cluster.store)
+    assert [readiness.tick(), readiness.tick()] == [math.inf, math.inf]
 
 
 def test_a_fan_out_that_cannot_be_expanded_fails_clearly(drive):

@@ -200,6 +200,10 @@ def test_what_was_claimed_long_ago_is_not_begun(advances: Any) -> None:  # Q6
     assert node.taken == []
     assert sender.back == ["x-a"]
     assert [token.job for token in sender.held] == ["x-a"]
+    assert made.send()
+    settle(made, sender, "b")
+    sender.sent.pop()[1](reply(row("c", 0)))
+    assert sender.sent == [], "what comes back is told of first"
 
 
 def test_a_beat_knows_of_the_claims_that_were_answered(advances: Any) -> None:  # Q6

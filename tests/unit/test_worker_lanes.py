@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -263,6 +264,22 @@ def test_riders_whose_results_come_when_nothing_runs_any_more_run_all_the_same(
         held.config = b"{}"
         node.pool.ready(held)
     assert list(node.lane.window.values()) == riders
+
+
+def test_riders_that_no_lane_serves_will_take_a_lane_too(node: Node) -> None:  # Q4
+    rider, head = claimed(rider=True), claimed()
+    other = claimed(rider=True, run="m:g")
+    assert [node.pool.room(coming) for coming in ([], [head], [rider], [rider, rider])] == [
+        1,
+        0,
+        0,
+        0,
+    ]
+    node.pool.lanes._plan = replace(node.pool.lanes._plan, concurrency=3)
+    assert node.pool.room([head, rider]) == 2
+    node.begin(*node.take("a"))
+    assert node.pool.room([rider]) == 2
+    assert node.pool.room([rider, other, other]) == 1
 
 
 def test_a_job_that_waits_in_its_run_can_be_stopped(node: Node) -> None:  # W7
