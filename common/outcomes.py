@@ -15,7 +15,7 @@ FINISHED = "finished"
 LARGEST_INTEGER = 2**53
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChildOutcome:
     """How one child of a fan-out ended.
 

@@ -47,7 +47,7 @@ class Combinations(Sequence[dict[str, Any]]):
         return self._spelled(self._left[index])
 
     def _spelled(self, index: int) -> dict[str, Any]:
-        if self._zipped:
+        if self._zipped or len(self._axes) == 1:
             return {name: items[index] for name, items in self._axes}
         values: list[tuple[str, Any]] = []
         for name, items in reversed(self._axes):
