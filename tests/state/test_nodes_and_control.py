@@ -144,7 +144,8 @@ def test_nodes_that_were_all_cut_off_may_come_back_one_after_the_other(cluster):
     cluster.keep_alive(first, seconds=2)
     second.beat(a.token)
     assert cluster.statuses("a", "b") == ["started", "started"]
-    for _ in range(20):  # a pause of this process of half a second looks as if all were cut off again
+    # a pause of this process of half a second looks as if all were cut off again
+    for _ in range(20):
         cluster.pass_time(0.5)
         first.beat()
         second.beat(a.token)
