@@ -183,9 +183,8 @@ class Engine:
                 return
             go_on()
             created, chunk = stop, chunk + 1
-            if (
-                verdict != "OK" or created - settled >= self._window
-            ):  # others made it, or have ended
+            # another made this chunk, or: how many have ended meanwhile?
+            if verdict != "OK" or created - settled >= self._window:
                 group = self._store.group(execution, job.id)
                 created, chunk = int(group["created"]), int(group["created_chunks"])
                 settled = int(group["settled"])
