@@ -108,7 +108,9 @@ class Axis(_Model):
         if "values" in data and "range" in data:
             raise ValueError("'values' and 'range' exclude each other; keep one")
         if "values" not in data and "range" not in data:
-            raise ValueError("needs values: a list, or range: its last number and more")
+            raise ValueError(
+                "needs values: a list, or range: a stop, [start, stop] or [start, stop, step]"
+            )
         return data
 
 
