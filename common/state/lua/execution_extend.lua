@@ -33,12 +33,13 @@ local fields = {}
 -- Those of a job's fields that decisions need.
 local DECIDING = { origin = true, group = true, dependents = true, needs = true, kind = true, run = true }
 local is_common = { __index = fields }
-for i = 6, 5 + tonumber(ARGV[5]) do common[i] = ARGV[i] end
-for i = 6, 5 + tonumber(ARGV[5]), 2 do fields[ARGV[i]] = ARGV[i + 1] end
+local own = 6 + tonumber(ARGV[5])
+for i = 6, own - 1 do common[i] = ARGV[i] end
+for i = 6, own - 1, 2 do fields[ARGV[i]] = ARGV[i + 1] end
 
 -- What the jobs have of their own stands in ARGV from `begins[i]` to `ends[i]`.
 local names, upstreams_of, begins, ends, count, alike = {}, {}, {}, {}, 0, true
-local at, arguments = 6 + tonumber(ARGV[5]), #ARGV
+local at, arguments = own, #ARGV
 while at <= arguments do
   count = count + 1
   names[count], upstreams_of[count], begins[count] = ARGV[at], ARGV[at + 1], at + 3
