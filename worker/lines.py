@@ -20,7 +20,7 @@ import redis
 from redis.connection import AbstractConnection
 
 from ..common.state.connection import PASSING
-from ..common.state.scripts import Request
+from ..common.state.scripts import IS_THERE, NOT_FOUND, Request
 from .loop import READ, WRITE, Loop, Timer
 
 log = logging.getLogger("penstock.worker")
@@ -194,6 +194,7 @@ class _Asked:
     done: Callable[[Any], None]
     request: Request | None = None
     again: bool = True
+    loading: bool = False
 
 
 class CommandLine(Line):
@@ -230,11 +231,11 @@ class CommandLine(Line):
         self._ask(_Asked(args, done))
 
     def run(self, done: Callable[[Any], None], request: Request, again: bool = True) -> None:
-        """Runs a script by its digest, or by its text where the server does not know it.
+        """Runs a script; where the server does not know it, it is given the library first.
 
         One that is not to be made `again` is dropped when Redis refuses it for now.
         """
-        self._ask(_Asked(request.evalsha(), done, request, again))
+        self._ask(_Asked(request.call(), done, request, again))
 
     def _ask(self, asked: _Asked) -> None:
         assert self._asked is None
@@ -255,12 +256,10 @@ class CommandLine(Line):
         asked = self._asked
         if asked is None:
             return
+        if self._loads_first(asked, reply):
+            return
         if isinstance(reply, hiredis.ReplyError):
             word = str(reply).partition(" ")[0]
-            if word == "NOSCRIPT" and asked.request is not None:
-                asked.args = asked.request.eval()
-                self._send()
-                return
             if word in PASSING:
                 log.warning("event=redis_refuses reason=%r", str(reply))
                 self._asked = None
@@ -270,6 +269,20 @@ class CommandLine(Line):
                 return
         self._asked = None
         asked.done(reply)
+
+    def _loads_first(self, asked: _Asked, reply: Any) -> bool:
+        """Gives Redis the library that it did not know, then asks again. False: the reply is an answer."""
+        request, error = asked.request, str(reply) if isinstance(reply, hiredis.ReplyError) else ""
+        if request is None:
+            return False
+        if asked.loading and (not error or IS_THERE in error):
+            asked.args, asked.loading = request.call(), False
+        elif not asked.loading and NOT_FOUND in error:
+            asked.args, asked.loading = request.load(), True
+        else:
+            return False
+        self._send()
+        return True
 
     def _send(self) -> None:
         if self._asked is not None and self._connection is not None:

@@ -23,7 +23,7 @@ from penstock.orchestrator.service import Service
 from .log import Log
 from .system import Config, Lossy, Shape, System, Worker
 
-#: Of the arguments of node_advance: how many settlements it carries; EVALSHA, digest, 0 go before.
+#: Of the arguments of node_advance: how many settlements it carries; FCALL, name, 0 go before.
 _SETTLEMENTS = 3 + 6
 
 
@@ -98,8 +98,8 @@ class Ours(System):
 
 
 def _lossy(store: Store) -> tuple[Lossy, ...]:
-    submit = scripts(store.scripts["execution_submit"].sha.encode())
-    advance = scripts(store.scripts["node_advance"].sha.encode())
+    submit = scripts(store.scripts["execution_submit"].function.encode())
+    advance = scripts(store.scripts["node_advance"].function.encode())
 
     def claims(request: list[bytes]) -> bool:
         return advance(request) and request[_SETTLEMENTS] == b"0"

@@ -62,7 +62,7 @@ class Queue:
         self.on.client.config_resetstat()
         for _ in range(ADVANCES):
             done = self._advance(done)
-        stats = self.on.client.info("commandstats")["cmdstat_evalsha"]
+        stats = self.on.client.info("commandstats")["cmdstat_fcall"]
         usec = float(stats["usec_per_call"])
         self._advance(done, lanes=0)
         return usec
@@ -196,8 +196,8 @@ def slow_commands(started: Cluster) -> Callable[[], dict[str, Any]]:
 
     def found() -> dict[str, Any]:
         by_command = started.client.info("commandstats")
-        stats = by_command.pop("cmdstat_evalsha")
-        names = {script.sha: name for name, script in started.store.scripts.items()}
+        stats = by_command.pop("cmdstat_fcall")
+        names = {script.function: name for name, script in started.store.scripts.items()}
         slow = [
             {"script": _named(entry["command"], names), "ms": entry["duration"] / 1000}
             for entry in started.client.slowlog_get(10_000)
@@ -233,7 +233,7 @@ def _in_scripts(
 ) -> dict[str, dict[str, float]]:
     """Calls and microseconds a job of the commands that scripts make; `lua` is the rest of them."""
     # what only clients and daemons call, outside of scripts
-    others = {"blpop", "subscribe", "ping", "info", "client", "config", "slowlog", "eval", "script"}
+    others = {"blpop", "subscribe", "ping", "info", "client", "config", "slowlog", "function"}
     inside = {
         name.removeprefix("cmdstat_"): {"calls": one["calls"] / jobs, "usec": one["usec"] / jobs}
         for name, one in by_command.items()
@@ -247,4 +247,4 @@ def _in_scripts(
 
 def _named(command: bytes, names: dict[str, str]) -> str:
     words = command.decode(errors="replace").split()
-    return names.get(words[1], words[1]) if words[0].upper() == "EVALSHA" else words[0]
+    return names.get(words[1], words[1]) if words[0].upper() == "FCALL" else words[0]

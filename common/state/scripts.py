@@ -1,10 +1,9 @@
-"""Loads the Lua scripts, and says how to call them.
+"""The Lua scripts: one library of functions that Redis keeps, and how to call them.
 
-A script is its shared parts (`-- requires:` in its header, resolved in order,
-each once), then its own text, behind a prelude that holds the limits. Parts that
-it rarely comes to need follow later in its text (`-- then requires:`): what returns
-before that line does not pay for them. Every `K.job(id)` and its like is replaced
-by the key's text, as lib/keys.lua has it. The text's SHA-1 is what Redis knows it by.
+Each file in lua/ is a function, and those in lua/lib/ are the parts that they share (`-- requires:` in a
+header names them). Redis makes all of it once, when the library is loaded; a part says with `each_call` what
+belongs to one call alone. The library's name holds the digest of its text, so processes of different versions
+or limits call their own, and a server that does not know it (a new one, or after FUNCTION FLUSH) is given it.
 """
 
 from __future__ import annotations
@@ -12,24 +11,37 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from . import keys
+from .replies import as_text
 
 if TYPE_CHECKING:
     from ..settings import Settings
 
-_REQUIRES = re.compile(r"^-- (?:then )?requires:(.*)$", re.MULTILINE)
-_THEN = re.compile(r"^(?=-- then requires:)", re.MULTILINE)
-#: one key in lib/keys.lua, and a call of it
-_KEY = re.compile(r"^  (\w+) = function\((.*)\) return (.*) end,$", re.MULTILINE)
-_KEY_CALL = re.compile(r"\bK\.(\w+)(?:\(((?:[^()'\n]|'[^'\n]*')*)\))?")
-#: an argument of such a call: names and texts, one after another
-_KEY_ARGUMENT = re.compile(r"(?:[\w.\[\]]+|'[^']*')(?: \.\. (?:[\w.\[\]]+|'[^']*'))*")
+_REQUIRES = re.compile(r"^-- requires:(.*)$", re.MULTILINE)
+#: what Redis says to a call of a library that it does not have, and to one that it is given again
+NOT_FOUND, IS_THERE = "Function not found", "already exists"
+#: so many libraries of other versions and limits stay beside the one that is loaded
+OTHERS_KEPT = 8
+#: stands for the library's name
+_NAME = "$LIBRARY"
+_PRELUDE = f"""
+local RQ, PS = '{keys.RQ}', '{keys.PENSTOCK}'
+local EACH = {{}}
+local function each_call(set) EACH[#EACH + 1] = set end
+local function register(name, run)
+  redis.register_function('{_NAME}_' .. name, function(_, given)
+    for i = 1, #EACH do EACH[i]() end
+    return run(given)
+  end)
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -75,15 +87,24 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Script:
-    """One script, whole: `sha` is what EVALSHA takes, `text` what EVAL takes."""
+class Library:
+    """What Redis keeps: `text` is what FUNCTION LOAD takes."""
 
     name: str
     text: str
 
-    @cached_property
-    def sha(self) -> str:
-        return hashlib.sha1(self.text.encode()).hexdigest()
+
+@dataclass(frozen=True)
+class Script:
+    """One script: a function of a library."""
+
+    name: str
+    library: Library
+
+    @property
+    def function(self) -> str:
+        """What FCALL takes."""
+        return f"{self.library.name}_{self.name}"
 
 
 Argument = str | bytes | int | float
@@ -96,13 +117,13 @@ class Request:
     script: Script
     args: list[Argument] = field(default_factory=list)
 
-    def evalsha(self) -> tuple[Argument, ...]:
-        """The command that runs it where the script is known."""
-        return ("EVALSHA", self.script.sha, 0, *self.args)
+    def call(self) -> tuple[Argument, ...]:
+        """The command that runs it where the library is known."""
+        return ("FCALL", self.script.function, 0, *self.args)
 
-    def eval(self) -> tuple[Argument, ...]:
-        """The command that runs it anywhere, and makes the script known."""
-        return ("EVAL", self.script.text, 0, *self.args)
+    def load(self) -> tuple[Argument, ...]:
+        """The command that makes its library known."""
+        return ("FUNCTION", "LOAD", self.script.library.text)
 
 
 class Scripts(Mapping[str, Script]):
@@ -114,47 +135,56 @@ class Scripts(Mapping[str, Script]):
     def __init__(self, limits: Limits | None = None, replace: Mapping[str, str] | None = None):
         self._limits = limits or Limits()
         self._replace = dict(replace or {})
-        self._scripts: dict[str, Script] = {}
 
     def __getitem__(self, name: str) -> Script:
-        if name not in self._scripts:
-            self._scripts[name] = Script(name, self._text(name))
         return self._scripts[name]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        folder = resources.files(__package__) / "lua"
-        names = (entry.name for entry in folder.iterdir())
-        return iter(sorted(name[:-4] for name in names if name.endswith(".lua")))
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scripts)
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(self._scripts)
 
-    def _text(self, name: str) -> str:
-        parts: list[str] = []
-        seen: set[str] = set()
-        for section in _THEN.split(_read(f"{name}.lua")):
-            self._collect(section, seen, parts)
-            parts.append(section)
-        return with_keys(_nested([self._limits.as_lua(), *parts]))
+    @cached_property
+    def library(self) -> Library:
+        """All of them, as Redis takes them."""
+        text = self._text()
+        name = f"penstock_{hashlib.sha1(text.encode()).hexdigest()[:12]}"
+        return Library(name, f"#!lua name={name}\n{text.replace(_NAME, name, 1)}")
 
-    def _collect(self, text: str, seen: set[str], parts: list[str]) -> None:
-        for needed in _required(text):
-            if needed in seen:
-                continue
-            seen.add(needed)
-            part = self._replace.get(needed) or _read(f"lib/{needed}.lua")
-            self._collect(part, seen, parts)
-            parts.append(part)
+    @cached_property
+    def _scripts(self) -> dict[str, Script]:
+        return {name: Script(name, self.library) for name in _files("")}
+
+    def _text(self) -> str:
+        parts = {"lib/keys": _files("lib")["keys"]}
+        for name, text in _files("").items():
+            self._collect(text, parts)
+            parts[name] = f"register('{name}', function(ARGV)\n{text}end)"
+        return "\n".join([_PRELUDE, self._limits.as_lua(), *parts.values()])
+
+    def _collect(self, text: str, parts: dict[str, str]) -> None:
+        """Adds what a text requires, each after what it requires itself."""
+        found = _REQUIRES.search(text)
+        for name in found.group(1).split() if found else []:
+            part = f"lib/{name}"
+            if part not in parts:
+                needed = self._replace.get(name) or _files("lib")[name]
+                self._collect(needed, parts)
+                parts[part] = needed
 
 
 def run(client: Any, request: Request) -> Any:
-    """Runs the request on a redis-py client; loads the script where it is unknown."""
-    from redis.exceptions import NoScriptError
+    """Runs the request on a redis-py client; loads the library where it is unknown."""
+    from redis.exceptions import ResponseError
 
     try:
-        return client.execute_command(*request.evalsha())
-    except NoScriptError:
-        return client.execute_command(*request.eval())
+        return client.execute_command(*request.call())
+    except ResponseError as error:
+        if not is_unknown(error):
+            raise
+    load(client, request.script.library)
+    return client.execute_command(*request.call())
 
 
 def run_all(client: Any, requests: Sequence[Request]) -> list[Any]:
@@ -162,14 +192,14 @@ def run_all(client: Any, requests: Sequence[Request]) -> list[Any]:
 
     Each must do no harm when it comes again. Raises redis-py's error when the connection is lost.
     """
-    from redis.exceptions import NoScriptError, ResponseError
+    from redis.exceptions import ResponseError
 
     if len(requests) > 1:
         with client.pipeline(transaction=False) as pipe:
             for request in requests:
-                pipe.execute_command(*request.evalsha())
+                pipe.execute_command(*request.call())
             replies = list(pipe.execute(raise_on_error=False))
-        if not any(isinstance(reply, NoScriptError) for reply in replies):
+        if not any(is_unknown(reply) for reply in replies):
             return replies
     answers: list[Any] = []
     for request in requests:
@@ -180,60 +210,40 @@ def run_all(client: Any, requests: Sequence[Request]) -> list[Any]:
     return answers
 
 
-Runner = Callable[[Request], Any]
+def is_unknown(reply: Any) -> bool:
+    """Is this the error that Redis does not know the library?"""
+    return isinstance(reply, Exception) and NOT_FOUND in str(reply)
+
+
+def load(client: Any, library: Library) -> None:
+    """Makes the library known. Where there are many of other versions these go first: a process that still
+    needs one loads it again."""
+    from redis.exceptions import ResponseError
+
+    with suppress(ResponseError):  # a user may be allowed to load and no more
+        known = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", "penstock_*")
+        if len(known) > OTHERS_KEPT:
+            for one in known:
+                client.execute_command("FUNCTION", "DELETE", _library_name(one))
+    try:
+        client.execute_command("FUNCTION", "LOAD", library.text)
+    except ResponseError as error:
+        if IS_THERE not in str(error):  # another was quicker
+            raise
 
 
 @cache
-def _read(path: str) -> str:
-    return (resources.files(__package__) / "lua" / path).read_text(encoding="utf-8")
+def _files(folder: str) -> dict[str, str]:
+    """The Lua files in a folder, by name and in that order."""
+    found = (resources.files(__package__) / "lua" / folder).iterdir()
+    lua = {one.name[:-4]: one for one in found if one.name.endswith(".lua")}
+    return {name: lua[name].read_text(encoding="utf-8") for name in sorted(lua)}
 
 
-def _required(text: str) -> list[str]:
-    found = _REQUIRES.search(text)
-    return found.group(1).split() if found else []
-
-
-def with_keys(text: str) -> str:
-    """`text` with each key in place of the call that names it.
-
-    Every call of a script makes its functions anew, so there are none for keys. Arguments are
-    names and texts (`job.id`, `x_id .. '-' .. name`). Raises ValueError for any others, and
-    KeyError for a key that there is not.
-    """
-    made = _keys()
-
-    def key(call: re.Match[str]) -> str:
-        names, expression = made[call[1]]
-        given = call[2].split(", ") if call[2] else []
-        if (
-            call[2] is None
-            or len(given) != len([name for name in names if name])
-            or not all(_KEY_ARGUMENT.fullmatch(one) for one in given)
-        ):
-            raise ValueError(f"{call[0]} takes plain names and texts, one for each of {names}")
-        values = dict(zip(names, given, strict=False))
-        values |= {"RQ": _lua_string(keys.RQ), "PS": _lua_string(keys.PENSTOCK)}
-        words = [values.get(word, word) for word in expression.split(" .. ")]
-        return f"({' .. '.join(words)})".replace(f"{words[0]} .. '", words[0][:-1], 1)
-
-    return _KEY_CALL.sub(key, text)
-
-
-@cache
-def _keys() -> dict[str, tuple[list[str], str]]:
-    """The arguments and the text of each key, by its name."""
-    found = _KEY.finditer(_read("lib/keys.lua"))
-    return {key[1]: (key[2].split(", "), key[3]) for key in found}
-
-
-def _nested(parts: list[str]) -> str:
-    """The parts, each within a function that the one before it calls.
-
-    To make a function that uses a local of the same level Lua 5.1 looks for it among all such locals
-    that functions use (`luaF_findupval`); one of a level further out is at hand.
-    """
-    heads = [f"{part}\nreturn (function()\n" for part in parts[:-1]]
-    return "".join([*heads, parts[-1], *["\nend)()" for _ in heads]])
+def _library_name(row: Any) -> str:
+    """Of a row of FUNCTION LIST: a mapping, or a list of names and values."""
+    fields = row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))
+    return next(as_text(value) for name, value in fields.items() if as_text(name) == "library_name")
 
 
 def _lua_string(text: str) -> str:

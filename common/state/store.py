@@ -69,10 +69,6 @@ class Store:
         self.client = client
         self.scripts = scripts or Scripts(limits)
 
-    def load(self, script: str) -> None:
-        """Lets Redis compile a script before anybody waits for what it does."""
-        self.client.script_load(self.scripts[script].text)
-
     # -- requests, for those who send them on their own connection
 
     def advance_request(

@@ -23,7 +23,7 @@ from ...common.state.connection import connect
 from ...common.state.scripts import Limits
 from ...common.state.store import Store
 from .bell import ANYONE, DUE, Bell
-from .roles import Agenda, Leader, Readiness, Role, Upkeep
+from .roles import Agenda, Leader, Role, Upkeep
 from .work import Engine
 
 log = logging.getLogger("penstock.orchestrator")
@@ -49,10 +49,8 @@ class Orchestrator:
         inline = int(settings.inline_limit_bytes)
         engine = Engine(store, settings.fanout_window, self.name, lambda: files, inline)
         self._agenda, self._upkeep = Agenda(store, engine, settings.domains), Upkeep(store)
-        readiness = Readiness(store)
-        self.roles: list[Role] = [self._agenda, self._upkeep, self.leader, readiness]
+        self.roles: list[Role] = [self._agenda, self._upkeep, self.leader]
         self._due: dict[Role, float] = dict.fromkeys(self.roles, 0.0)
-        self._due[readiness] = time.monotonic() + readiness.AFTER_S
         self._bell = Bell(client)
         #: words that call us to the agenda; all of them when we serve all domains
         self._heeded = {*settings.domains, ANYONE} if settings.domains else set()

@@ -7,12 +7,9 @@ behind the leader's lock.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
-
-import redis
 
 from ...common.code import is_bundle
 from ...common.state import keys
@@ -20,7 +17,7 @@ from ...common.state.lock import LEADER, Lock
 from ...common.state.store import Store
 from .agenda import LOOK_S, TURN_S, Agenda
 
-__all__ = ["Agenda", "Leader", "Readiness", "Role", "Upkeep"]
+__all__ = ["Agenda", "Leader", "Role", "Upkeep"]
 
 log = logging.getLogger("penstock.orchestrator")
 
@@ -31,44 +28,11 @@ FORGOTTEN_S = 2.0
 TRIM_S = 60.0
 
 
-#: scripts of a workflow's way that nobody needs before there is one
-_COMING = (
-    "execution_submit",
-    "execution_extend",
-    "group_open",
-    "job_outcomes",
-    "control_enqueue",
-    "control_start",
-    "control_settle",
-)
-
-
 class Role(Protocol):
     """A part of an orchestrator's work."""
 
     def tick(self) -> float:
         """Does the work once; how long until it is wanted again at the latest, seconds."""
-
-
-class Readiness:
-    """Lets Redis compile the scripts of a first workflow while nobody waits for them: 1 to 2 ms each."""
-
-    #: seconds from the start: until then others of the same machine start, too
-    AFTER_S = 1.0
-
-    def __init__(self, store: Store):
-        self._store, self._left = store, list(_COMING)
-
-    def tick(self) -> float:
-        if self._left:
-            try:
-                self._store.load(self._left[-1])
-            except redis.exceptions.ResponseError as error:  # such as a user who may not
-                log.info("event=scripts_not_compiled reason=%r", str(error))
-                self._left.clear()
-            else:
-                self._left.pop()
-        return 0.0 if self._left else math.inf
 
 
 class Upkeep:

@@ -86,7 +86,7 @@ class LossyHistory(History):
         sent = self.printed.get(token, 0)
         self.printed[token] = sent + len(b"printed\n")
         request = self.store.log_request(token, node.id, b"printed\n", sent)
-        self.store.client.execute_command(*request.evalsha())
+        self.store.client.execute_command(*request.call())
 
     def _wait(self, node: Node) -> None:
         if token := self._token(node):

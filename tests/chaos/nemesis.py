@@ -186,7 +186,7 @@ def cancel(nemesis: Nemesis) -> None:
 @fault("flush scripts", weight=2)
 def flush_scripts(nemesis: Nemesis) -> None:
     nemesis.note("flush scripts", "redis")
-    nemesis.lab.client.script_flush()
+    nemesis.lab.client.function_flush()
 
 
 @fault("kill redis", weight=1)

@@ -464,10 +464,9 @@ def _reset(sock: socket.socket) -> None:
 
 
 def scripts(*names: bytes) -> Matching:
-    """Matches calls of scripts, of these digests, or of any."""
+    """Matches calls of scripts: these functions, or any."""
 
     def matching(request: list[bytes]) -> bool:
-        is_script = request[0].upper() in (b"EVALSHA", b"EVAL")
-        return is_script and (not names or request[1] in names)
+        return request[0].upper() == b"FCALL" and (not names or request[1] in names)
 
     return matching

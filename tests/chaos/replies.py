@@ -21,7 +21,7 @@ import redis
 
 from penstock.common.state import keys
 from penstock.common.state.connection import connect
-from penstock.common.state.scripts import Request, Scripts
+from penstock.common.state.scripts import Request, Scripts, load
 from penstock.worker.lines import CommandLine
 from penstock.worker.loop import Loop
 from support.scripted import SHIFT_KEY
@@ -31,7 +31,8 @@ from .proxy import Proxy, scripts
 #: lib/now.lua with a clock that stands still until a history moves it: the same request again
 #: then writes the same times, so that the whole content can be compared
 STANDING_NOW = f"""
-local NOW_MS, NOW_US = 1800000000000 + tonumber(redis.call('GET', '{SHIFT_KEY}') or 0), 0
+local NOW_MS, NOW_US = nil, 0
+each_call(function() NOW_MS = 1800000000000 + tonumber(redis.call('GET', '{SHIFT_KEY}') or 0) end)
 """
 #: sent by the daemon on its own line, again and again until answered
 OF_THE_DAEMON = frozenset({"node_advance", "node_handback", "node_beat", "job_log", "node_wait"})
@@ -85,10 +86,21 @@ return {{ out, events[1] and events[1][1] or '0-0' }}
 
 @cache
 def writing_scripts() -> tuple[str, ...]:
-    """The names of all scripts that write, from the folder that holds them."""
+    """The names of all scripts that write, by what stands in them and in the parts that they require."""
+    return tuple(name for name in Scripts() if writes(_with_parts(name)))
+
+
+def _with_parts(name: str) -> str:
+    """A script, with all the parts that it requires."""
     folder = resources.files("penstock.common.state.lua")
-    names = sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".lua"))
-    return tuple(name for name in names if writes(Scripts()[name].text))
+    left, texts = [name], {}
+    while left:
+        one = left.pop()
+        texts[one] = (folder / f"{one}.lua").read_text()
+        found = re.search(r"^-- requires:(.*)$", texts[one], re.MULTILINE)
+        needed = [f"lib/{part}" for part in found[1].split()] if found else []
+        left += [part for part in needed if part not in texts]
+    return "\n".join(texts.values())
 
 
 def writes(text: str) -> bool:
@@ -152,20 +164,17 @@ class LossyClient:
         self._watcher = connect(url)
         self._proxied = connect(proxy.url)
         self._proxy, self._gives_up = proxy, gives_up
-        self._scripts = {known[name].sha: known[name] for name in known}
+        self._scripts = {one.function: one for one in known.values()}
         self._loop = Loop()
         self._line = CommandLine(self._loop, connect(proxy.url))
         self._snapshot = self._watcher.register_script(_SNAPSHOT)
-        shas = list(self._scripts)
-        for sha, there in zip(shas, self.direct.script_exists(*shas), strict=True):
-            if not there:
-                self.direct.script_load(self._scripts[sha].text)
+        load(self.direct, known.library)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.direct, name)
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
-        script = self._scripts.get(command[1]) if command[0] == "EVALSHA" else None
+        script = self._scripts.get(command[1]) if command[0] == "FCALL" else None
         if script is not None and script.name == "agenda_renew":
             self.direct.incrby(SHIFT_KEY, 50)  # what it renews took some time
         times = self.times() if script is not None else 0
@@ -177,7 +186,9 @@ class LossyClient:
         def swallowed(reply: Any) -> None:
             seen.append((reply, None if seen else self._look()))
 
-        rule = self._proxy.drop_replies(scripts(script.sha.encode()), times, swallowed=swallowed)
+        rule = self._proxy.drop_replies(
+            scripts(script.function.encode()), times, swallowed=swallowed
+        )
         self.tally.lost += times
         answer = self._ask(Request(script, list(command[3:])))
         assert rule.done == times == len(seen), (script.name, rule)
@@ -202,7 +213,7 @@ class LossyClient:
             return self._ask_as_daemon(request)
         while True:
             try:
-                return self._proxied.execute_command(*request.evalsha())
+                return self._proxied.execute_command(*request.call())
             except redis.ConnectionError:
                 if self._gives_up:
                     raise

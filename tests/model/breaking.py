@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from penstock.common.state.scripts import Limits, Scripts
 
@@ -84,38 +83,28 @@ BREAKS: dict[str, tuple[str, str]] = {
         "if not JOB_ENDED[job.status] or is_left_out(job) then return end",
         "if not JOB_ENDED[job.status] then return end",
     ),
-    "what is left over is forgotten": ("    redis.call('SADD', ('penstock:outboxes'), rest[2])\n", ""),
+    "what is left over is forgotten": ("    redis.call('SADD', K.outboxes(), rest[2])\n", ""),
     "a retry begins before the end was told": (
-        "redis.call('RPUSH', ('penstock:exec:' .. x_id .. ':outbox'), 'reset ' .. x_id .. ' 0')",
-        "redis.call('LPUSH', ('penstock:exec:' .. x_id .. ':outbox'), 'reset ' .. x_id .. ' 0')",
+        "redis.call('RPUSH', K.outbox(x_id), 'reset ' .. x_id .. ' 0')",
+        "redis.call('LPUSH', K.outbox(x_id), 'reset ' .. x_id .. ' 0')",
     ),
 }  # fmt: skip
 
 
 class BrokenScripts(Scripts):
-    """The scripts with some text replaced, wherever it stands; `used` says whether it did."""
+    """The scripts with some text replaced, wherever it stands. LookupError for one that is nowhere in them:
+    then nothing is broken."""
 
     def __init__(
         self, limits: Limits, replace: Mapping[str, str], breaks: Mapping[str, str]
     ) -> None:
         super().__init__(limits, replace)
-        self.used: set[str] = set()
         self._breaks = breaks
 
-    def _text(self, name: str) -> str:
-        text = super()._text(name)
+    def _text(self) -> str:
+        text = super()._text()
         for old, new in self._breaks.items():
-            if old in text:
-                self.used.add(old)
-                text = text.replace(old, new)
+            if old not in text:
+                raise LookupError(f"no script has this text any more: {old}")
+            text = text.replace(old, new)
         return text
-
-    def check(self) -> None:
-        """Raises LookupError for a text that is nowhere in the scripts: then nothing is broken."""
-        unknown: set[Any] = set(self._breaks) - {old for name in self for old in self._found(name)}
-        if unknown:
-            raise LookupError(f"no script has this text any more: {unknown}")
-
-    def _found(self, name: str) -> set[str]:
-        self._text(name)
-        return self.used

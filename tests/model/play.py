@@ -6,7 +6,6 @@ from penstock.common.jobs import Settlement
 from penstock.common.state import keys
 from penstock.common.state.chunks import STATIC
 
-from . import view
 from .clients import EXECUTIONS, SLOTS, Clients, Dice, Scripted
 from .shapes import Spec, shape
 
@@ -181,9 +180,8 @@ class Play(Clients):
         id = dice.of(list(self.shapes))
         verb = dice.of(("resume", "pause", "retry", "resume", "cancel", "retry", "anew", "flush"))
         if verb == "flush":
-            self.note("SCRIPT FLUSH")
-            self.wire.ask(("SCRIPT", "FLUSH"))
-            self.wire.load(view.LOOK)
+            self.note("FUNCTION FLUSH")
+            self.wire.ask(("FUNCTION", "FLUSH"))
         elif verb == "retry":
             self.retry(id, dice)
         elif verb == "anew":

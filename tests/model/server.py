@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from penstock.common.datafolder import ping
 from penstock.common.state import keys
@@ -26,8 +26,11 @@ CLOCK_KEY = "penstock:test:clock"
 
 #: lib/now.lua without the server's clock: the time is what the last request said
 FROZEN_NOW = f"""
-local NOW_MS, NOW_US = string.match(redis.call('GET', '{CLOCK_KEY}'), '(%d+) (%d+)')
-NOW_MS, NOW_US = tonumber(NOW_MS), tonumber(NOW_US)
+local NOW_MS, NOW_US
+each_call(function()
+  NOW_MS, NOW_US = string.match(redis.call('GET', '{CLOCK_KEY}'), '(%d+) (%d+)')
+  NOW_MS, NOW_US = tonumber(NOW_MS), tonumber(NOW_US)
+end)
 """
 
 #: the files of redis/, in their order
@@ -53,9 +56,7 @@ class Server(ABC):
             commands.append(self.look)
         _, reply, *seen = self.ask(*commands)
         if isinstance(reply, hiredis.ReplyError):
-            raise (NoScriptError if str(reply).startswith("NOSCRIPT") else ResponseError)(
-                str(reply)
-            )
+            raise ResponseError(str(reply))
         if seen:
             self.seen = seen[0]
         return reply
@@ -88,9 +89,7 @@ class InProcess(Server):
     def ask(self, *commands: Command) -> list[Any]:
         replies = []
         for given in commands:
-            evals = given[0] == "EVAL"
-            command = ("EVALSHA", self.load(given[1]), *given[2:]) if evals else given
-            self._reader.feed(self._run(*[_as_bytes(word) for word in command]))
+            self._reader.feed(self._run(*[_as_bytes(word) for word in given]))
             replies.append(self._reader.gets())
         return replies
 

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pytest
-import redis
 
 from penstock.common.code import CodeRoot
 from penstock.common.errors import (
@@ -19,7 +18,7 @@ from penstock.common.errors import (
 from penstock.common.jobs import split_job_id
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
-from penstock.orchestrator.engine.roles import Agenda, Leader, Readiness
+from penstock.orchestrator.engine.roles import Agenda, Leader
 from penstock.orchestrator.engine.work import Engine
 
 GRID = [{"name": "lr", "values": [0.001, 0.01, 0.1]}, {"name": "bs", "values": [16, 32, 64]},
@@ -246,33 +245,6 @@ def test_chunks_that_another_orchestrator_made_first_are_left_to_it(
     found = drive(jobs, lambda name, config: config["i"], slots=16)
     assert found["result"]["aggregated_result"] == list(range(450))
     assert verdicts.count("DONE") == 2
-
-
-def test_scripts_are_compiled_before_a_first_workflow_comes(cluster):
-    cluster.client.script_flush()
-    readiness = Readiness(cluster.store)
-    while readiness.tick() == 0.0:
-        pass
-    names = (
-        "execution_submit",
-        "execution_extend",
-        "group_open",
-        "job_outcomes",
-        "control_enqueue",
-    )
-    shas = [cluster.store.scripts[name].sha for name in names]
-    assert cluster.client.script_exists(*shas) == [True] * len(shas)
-
-
-def test_a_redis_that_compiles_nothing_ahead_is_no_fault(cluster, monkeypatch):
-    def refused(text):
-        raise redis.exceptions.NoPermissionError(
-            "this user has no permissions to run 'script|load'"
-        )
-
-    monkeypatch.setattr(cluster.client, "script_load", refused)
-    readiness = Readiness(cluster.store)
-    assert [readiness.tick(), readiness.tick()] == [math.inf, math.inf]
 
 
 def test_a_fan_out_that_cannot_be_expanded_fails_clearly(drive):

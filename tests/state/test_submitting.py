@@ -9,7 +9,7 @@ from penstock.common.errors import WaitTimeout
 from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
-from penstock.common.state.scripts import Request, Script
+from penstock.common.state.scripts import Request
 from penstock.orchestrator.engine.agenda import Agenda
 from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
@@ -85,9 +85,10 @@ def test_an_orchestrator_goes_on_for_a_client_that_died_at_once(cluster):
 
 def test_a_chunk_that_is_refused_is_made_by_an_orchestrator(cluster, service, monkeypatch):
     """As where memory is full after the submission itself."""
-    refused = Request(Script("refused", "return redis.error_reply('OOM')"))
+    extend = service.store.scripts["execution_extend"]
+    refused = lambda id_, *chunk: Request(extend, [id_, ":static", "no number"])  # noqa: E731
     with monkeypatch.context() as broken:
-        broken.setattr(service.store, "_extend_request", lambda *chunk: refused)
+        broken.setattr(service.store, "_extend_request", refused)
         cluster.id = service.submit(flow())
     assert cluster.status == "pending"
     cluster.pass_time(service.compile_s + 0.1)

@@ -30,12 +30,12 @@ SHIFT_KEY = "penstock:test:shift"
 #: lib/now.lua with a shift that tests set
 SHIFTED_NOW = f"""
 local NOW_MS, NOW_US
-do
+each_call(function()
   local time = redis.call('TIME')
   NOW_MS = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
     + tonumber(redis.call('GET', '{SHIFT_KEY}') or 0)
   NOW_US = tonumber(time[2]) % 1000
-end
+end)
 """
 
 

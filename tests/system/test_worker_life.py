@@ -277,7 +277,7 @@ def test_redis_may_die_and_come_back(own_redis: OwnRedis, tmp_path: Path) -> Non
         assert run.job("a")["attempt"] == "1"
         assert Path(mark).read_text() == pid
         assert (node.registered(), node.daemon) == (first, daemon)
-        site.client.script_flush()
+        site.client.function_flush()
         again = site.submit(job("b", "m:noop"))
         again.result("b")
 
@@ -306,7 +306,7 @@ def test_an_idle_node_asks_little(site: Site) -> None:  # Q4
 
         def beats() -> int:
             calls: Any = site.client.info("commandstats")
-            return int(calls["cmdstat_evalsha"]["calls"])
+            return int(calls["cmdstat_fcall"]["calls"])
 
         def asked() -> int:
             counts: Any = site.client.info("commandstats")

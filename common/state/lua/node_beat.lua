@@ -1,4 +1,4 @@
--- requires: nodes job execution
+-- requires: settle upkeep
 -- A node's heartbeat: renews it, tells which of its attempts are to end, recomputes
 -- what its leases take, and does the cluster's upkeep when it is time.
 -- ARGV  node, incarnation, state (idle | busy | suspended | draining), the number of the
@@ -54,7 +54,6 @@ local function answer(lists) return { n.drain and 'DRAIN' or 'OK', lists > 0 and
 local last = N.last_upkeep()
 if #dropped == 0 and not last.due then return answer(redis.call('ZCARD', K.ready())) end
 
--- then requires: settle upkeep
 for _, lease in ipairs(dropped) do
   redis.call('HDEL', K.node_leases(id), lease.id)
   local job = J.get(lease.id)

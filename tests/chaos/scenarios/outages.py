@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.common.state import keys
+from penstock.common.state.scripts import NOT_FOUND
 
 from .. import skew
 from ..history import read
@@ -67,18 +68,18 @@ def redis_paused(run: Run) -> None:
 
 @scenario("script-flush", row="F16", full=3000, short=20)
 def script_flush(run: Run) -> None:
-    """SCRIPT FLUSH every 100 ms under load: no caller sees an error."""
+    """FUNCTION FLUSH every 100 ms under load: no caller sees an error."""
     with run.lab() as lab:
         load = _loaded(lab)
         while run.goes_on():
             load.keep_up()
-            lab.client.script_flush()
+            lab.client.function_flush()
             run.hit()
             time.sleep(0.1)
         lab.finish()
         nothing_moved(run, lab)
-        if "NOSCRIPT" in lab.logs():
-            run.violated("error", "a process complains of NOSCRIPT")
+        if NOT_FOUND in lab.logs():
+            run.violated("error", "a process complains of a library that is not there")
 
 
 @scenario("clock-step", row="F22", full=80, short=2)

@@ -39,7 +39,7 @@ def _count_crashed(lab: Lab, execution: str) -> int:
 
 def _look_at_slow_scripts(run: Run, lab: Lab) -> None:
     """The server's own log of what took it longer than 10 ms, by script."""
-    names = {script.sha.encode(): name for name, script in lab.store.scripts.items()}
+    names = {script.function.encode(): name for name, script in lab.store.scripts.items()}
     slow: dict[str, list[float]] = {}
     for entry in lab.client.slowlog_get(128):
         word, what = [*entry["command"].split(b" "), b""][:2]

@@ -4,7 +4,7 @@
 -- The files of this folder are one program, joined by server.py; test_state_machine.py plays it and
 -- a real Redis side by side.
 if rawget(_G, 'jit') then jit.off() end -- scripts run too seldom, and differ too much, for traces to pay
-local R = { compiled = {}, run_id = '0123456789abcdef0123456789abcdef01234567', scripts = {} }
+local R = { functions = {}, run_id = '0123456789abcdef0123456789abcdef01234567', scripts = {} }
 local db, ttl
 
 function R.flush() db, ttl = {}, {} end

@@ -57,9 +57,7 @@ local base = { string = string, table = table, math = math, tonumber = tonumber,
   type = type, pairs = pairs, ipairs = ipairs, next = next, select = select, unpack = unpack,
   pcall = pcall, error = error, assert = assert, setmetatable = setmetatable, rawget = rawget, rawset = rawset, redis = { call = call, pcall = pcalled },
   cjson = { encode = encode, decode = decode } }
-function R.load(sha, body)
-  R.scripts[sha] = R.compiled[sha]
-  if R.scripts[sha] then return end
+local function compile(body)
   local chunk, problem = loadstring(body, '=script')
   if not chunk then error(problem) end
   -- As in Redis: no global may be made, none that is not there be read.
@@ -68,13 +66,34 @@ function R.load(sha, body)
     if found == nil and name ~= 'ARGV' then error('no global ' .. name) end
     return found
   end, __newindex = function(_, name) error('a script made the global ' .. name) end })
-  setfenv(chunk, env)
+  return setfenv(chunk, env), env
+end
+function R.load(sha, body)
+  local chunk, env = compile(body)
   R.scripts[sha] = function(argv)
     rawset(env, 'ARGV', argv)
     return chunk()
   end
-  R.compiled[sha] = R.scripts[sha]
 end
+-- The functions of a library are made once, and known until they are flushed.
+local libraries = {}
+local function load_library(body)
+  local name, from = body:match('^#!lua name=(%S+)\n()')
+  if not libraries[name] then
+    local functions = {}
+    libraries[name] = functions
+    base.redis.register_function = function(one, run) functions[one] = run end
+    compile(body:sub(from))()
+    base.redis.register_function = nil
+  end
+  for one, run in pairs(libraries[name]) do
+    if R.functions[one] then error({ err = 'ERR Library already exists' }) end
+    R.functions[one] = run
+  end
+  return name
+end
+local FUNCTION = { LOAD = load_library, LIST = function() return {} end,
+  FLUSH = function() R.functions = {}; return { ok = 'OK' } end }
 
 -- A reply as Redis writes it (RESP 2), for a client's parser.
 local function write(reply, out)
@@ -106,8 +125,15 @@ function R.run(name, ...)
     else
       ok, reply = false, { err = 'NOSCRIPT No matching script.' }
     end
-  elseif name == 'SCRIPT' then -- FLUSH
-    R.scripts, ok, reply = {}, true, { ok = 'OK' }
+  elseif name == 'FCALL' then
+    local run = R.functions[(...)]
+    if run then
+      ok, reply = pcall(run, {}, { select(3, ...) })
+    else
+      ok, reply = false, { err = 'ERR Function not found' }
+    end
+  elseif name == 'FUNCTION' then
+    ok, reply = pcall(FUNCTION[(...)], select(2, ...))
   else
     ok, reply = pcall(call, name, ...)
   end

@@ -2,7 +2,8 @@
 -- Work before the orchestrators, by domain. `penstock:domains` holds when one who serves
 -- a domain last looked (`*`: one who serves all); a domain counts from its first work.
 local TAKEOVER_MS = 3000 -- a domain that nobody served for so long is everyone's
-local rung = {}
+local rung
+each_call(function() rung = {} end)
 -- The word is a domain with work, `*` when nobody serves that domain, or '' when
 -- something is due before orchestrators look by themselves.
 local function ring_bell(word)

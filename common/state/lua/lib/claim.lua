@@ -114,8 +114,8 @@ end
 
 -- What jobs that follow one another in a claim have in common goes to the daemon once: the fields of
 -- `Work`, in its order. Returns its place in `C.works`.
-C.works = {}
 local last -- the job that `work_of` saw last; the next one is mostly alike
+each_call(function() C.works, last = {}, nil end)
 local function is_like(job, other)
   local p, q = job.payload, other.payload
   return job.execution == other.execution and job.run == other.run and job.needs == other.needs

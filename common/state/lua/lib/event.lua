@@ -3,7 +3,8 @@
 -- takes the oldest off. One entry stands for up to TOGETHER jobs of an execution that made the same
 -- transition one after another: their names are in its field `job`, separated by spaces.
 local KEPT, TOGETHER = '50000', 16
-local trimmed, together = false, nil
+local trimmed, together
+each_call(function() trimmed, together = false, nil end)
 local function add_event(name, ...)
   if trimmed then return redis.call('XADD', K.events(), '*', 'event', name, ...) end
   trimmed = true

@@ -1,7 +1,8 @@
 -- requires: now iso event agenda later expiry
 -- Executions touched by this script: read once, counted in memory, written and
 -- checked for their end once, by X.flush() as the script's last step.
-local X = { cache = {}, wake = function() end } -- wake: nodes, for what was queued (queue.lua)
+local X = {} -- X.wake is in queue.lua
+each_call(function() X.cache = {} end)
 local EXPIRED_AT_ONCE = 32 -- jobs whose TTL begins in the script that ends their execution
 local EXECUTION_ENDED = { succeeded = true, failed = true, canceled = true }
 function X.get(id)

@@ -1,7 +1,7 @@
 -- requires: text gates
 -- What follows from a job's end: dependents, fan-outs, skipped branches. Work is a list
 -- of steps (flow.lua runs them); a script touches at most STEP_LIMIT jobs.
-local F = { steps = {}, head = 1, touched = 0 }
+local F = {}
 local STEP_LIMIT = 200
 local JOB_ENDED = { finished = true, failed = true, stopped = true, canceled = true }
 
@@ -17,7 +17,7 @@ local function register_end(job, x, status)
 end
 
 local group_child_ended -- below: a fan-out ends by `finish` as well
-local dependents_of = {} -- of jobs that ended in this script
+local dependents_of -- of jobs that ended in this script
 
 -- The one place where a job reaches a terminal state. `...` are further fields.
 function F.finish(job, status, ...)
@@ -45,7 +45,7 @@ end
 
 -- The child for which a fan-out was stopped early (`stop_when`): its other jobs need not run, and those that
 -- are canceled then count as if they had never been made. False where there is none.
-local stopped = {}
+local stopped
 local function stopped_by(x_id, name)
   local key = K.group(x_id, name)
   if stopped[key] == nil then stopped[key] = redis.call('HGET', key, 'stopped_by') end
@@ -63,7 +63,7 @@ end
 
 -- A fan-out is done when all its children were made and all have ended. Of the children that end
 -- in one script the first asks for this, and the answer holds for all.
-local asked_for = {}
+local asked_for
 local function check_later(x_id, name)
   local group = x_id .. ' ' .. name
   if asked_for[group] then return end
@@ -105,7 +105,7 @@ end
 
 -- A child's metrics may be what its fan-out looks for: then no more of its jobs are made, and those that
 -- have not ended end.
-local looked_for = {}
+local looked_for
 local function is_met(when, value)
   if when.at_least then return value >= when.at_least end
   return value <= when.at_most
@@ -225,7 +225,7 @@ function F.cut_short(x, why)
 end
 
 -- Lets what is held at a gate pass while there is room (`pass_later`, once a script and gate).
-local passing = {}
+local passing
 function G.pass_later(x_id, name)
   local gate = x_id .. ' ' .. (name or '')
   if passing[gate] then return end
@@ -249,3 +249,8 @@ end
 
 -- `waits` is out of reach until the second pass has counted it anew.
 local NOT_COUNTED = 1000000
+
+each_call(function()
+  F.steps, F.head, F.touched, F.draining = {}, 1, 0, false
+  dependents_of, stopped, asked_for, looked_for, passing = {}, {}, {}, {}, {}
+end)

@@ -1,12 +1,8 @@
 -- requires: finish steps
 -- Runs the steps. A script leaves those beyond STEP_LIMIT, in order, in the execution's
 -- outbox for the next one.
-local STEPS, rare = { fan = step_fan, group = group_check, pass = step_pass }, nil
-local function step_named(name)
-  if STEPS[name] then return STEPS[name] end
-  rare = rare or rare_steps()
-  return rare[name]
-end
+local STEPS = { fan = step_fan, group = group_check, pass = step_pass, cancel = step_cancel, stop = step_stop,
+  unpark = step_unpark, reset = step_reset, rewait = step_rewait, reopen = step_reopen }
 
 local function leave(rests, first)
   if #rests > 0 and not first then ring_bell('') end -- orchestrators go on with it at once
@@ -31,7 +27,7 @@ function F.run(from_outbox)
     local rest = step
     if F.touched < STEP_LIMIT then
       F.touched = F.touched + 1
-      rest = step_named(step[1])(step[2], step[3], step[4], step[5])
+      rest = STEPS[step[1]](step[2], step[3], step[4], step[5])
     end
     if rest then rests[#rests + 1] = rest end
   end

@@ -3,7 +3,8 @@
 -- (max_parallel_jobs), then its execution's (parallelism), then is queued. The
 -- field `gate` (g, gx or x) says which places it holds until it leaves.
 local G = {}
-local groups = {}
+local groups
+each_call(function() groups = {} end)
 function G.group(x_id, name)
   local id = x_id .. '-' .. name
   if not groups[id] then

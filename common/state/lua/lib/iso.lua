@@ -4,7 +4,8 @@
 -- Days to a civil date: Howard Hinnant, "chrono-compatible low-level date
 -- algorithms", civil_from_days.
 local iso_seconds, iso_text -- the last second that was written, and its text
-local iso_known = {} -- whole milliseconds
+local iso_known -- whole milliseconds
+each_call(function() iso_known = {} end)
 local function iso(ms, us)
   if not us then
     iso_known[ms] = iso_known[ms] or iso(ms, 0)

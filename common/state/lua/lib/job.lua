@@ -7,7 +7,8 @@ local WORK = { needs = true, kind = true, run = true, enqueued_at = true, waits 
 local OTHERS = { on_failure = true, tolerated = true, worker_name = true, retries_left = true, retries = true,
   crashes = true, losses = true, passed = true, reserved_by = true, unmet = true }
 local NUMBERS = { retries = true, crashes = true, losses = true, passed = true }
-local classes = {}
+local classes
+each_call(function() classes = {} end)
 
 local function class_of(origin)
   if not origin then return {} end

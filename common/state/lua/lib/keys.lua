@@ -1,5 +1,4 @@
--- The names of all keys, as common/state/keys.py has them: the loader puts them in place of
--- the calls (`with_keys`). RQ and PS are the two prefixes.
+-- The names of all keys, as common/state/keys.py has them. RQ and PS are the two prefixes.
 local K = {
   job = function(id) return RQ .. ':job:' .. id end,
   queue = function(name) return RQ .. ':queue:' .. name end,

@@ -1,7 +1,8 @@
 -- requires: event
 -- Members that one command can add to a key, or take out of it, for many jobs, counts of hashes, and
 -- events: collected, and written by `write_later` before the same script reads them, and at its end.
-local later, counts = {}, {}
+local later, counts
+each_call(function() later, counts = {}, {} end)
 local function do_later(command, key, a, b)
   local by_key = later[command]
   if not by_key then

@@ -1,7 +1,7 @@
 -- requires: now amounts later
 -- Nodes as this script sees them, read once each. `used` counts what leases
 -- took, slots among it; it is recomputed from the leases at each beat.
-local N = { cache = {} }
+local N = {}
 function N.get(id)
   local n = N.cache[id]
   if n ~= nil then return n end
@@ -123,7 +123,8 @@ function N.alive_ids()
   return N.alive
 end
 -- This script has changed a node: what it has read of the nodes before is of no use.
-local could_any_memo = {}
+local could_any_memo
+each_call(function() N.cache, N.alive, N.late, could_any_memo = {}, nil, nil, {} end)
 function N.see_anew(id) N.cache[id], N.alive, N.late, could_any_memo = nil, nil, nil, {} end
 -- Could any live node ever run this? True while no node is alive: the first one has yet to come.
 -- Or any but `except`, to which its work would go now: a node that is late may be as cut off as that.

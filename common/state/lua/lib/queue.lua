@@ -2,8 +2,9 @@
 -- Queue lists: entering them, waking a node for them, parking what no live
 -- node could ever run.
 -- `listed`: queues that this script has put on the list of those; `fresh`: jobs that it queued.
-local Q = { stamps = 0, listed = {}, fresh = {} }
+local Q = {}
 local idle_ids
+each_call(function() Q.stamps, Q.listed, Q.fresh, idle_ids = 0, {}, {}, nil end)
 -- The time at which a job enters its list; jobs of one script keep their order.
 local function stamp()
   local us = NOW_US + Q.stamps
