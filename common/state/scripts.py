@@ -2,8 +2,11 @@
 
 Each file in lua/ is a function, and those in lua/lib/ are the parts that they share (`-- requires:` in a
 header names them). Redis makes all of it once, when the library is loaded; a part says with `each_call` what
-belongs to one call alone. The library's name holds the digest of its text, so processes of different versions
-or limits call their own, and a server that does not know it (a new one, or after FUNCTION FLUSH) is given it.
+belongs to one call alone. A function that only reads, or that keeps, ends or takes away and so may run where
+Redis is over its maxmemory, says so (`-- FLAGS`); the others are refused there before they begin.
+
+The library's name holds the digest of its text: processes of different versions or limits call their own, and
+a server that does not know it (a new one, or after FUNCTION FLUSH) is given it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 _REQUIRES = re.compile(r"^-- requires:(.*)$", re.MULTILINE)
+_FLAGS = re.compile(r"^-- FLAGS (.*)$", re.MULTILINE)
 #: what Redis says to a call of a library that it does not have, and to one that it is given again
 NOT_FOUND, IS_THERE = "Function not found", "already exists"
 #: so many libraries of other versions and limits stay beside the one that is loaded
@@ -35,11 +39,12 @@ _PRELUDE = f"""
 local RQ, PS = '{keys.RQ}', '{keys.PENSTOCK}'
 local EACH = {{}}
 local function each_call(set) EACH[#EACH + 1] = set end
-local function register(name, run)
-  redis.register_function('{_NAME}_' .. name, function(_, given)
+local function register(name, flags, run)
+  local function call(_, given)
     for i = 1, #EACH do EACH[i]() end
     return run(given)
-  end)
+  end
+  redis.register_function({{ function_name = '{_NAME}_' .. name, flags = flags, callback = call }})
 end
 """
 
@@ -160,13 +165,13 @@ class Scripts(Mapping[str, Script]):
         parts = {"lib/keys": _files("lib")["keys"]}
         for name, text in _files("").items():
             self._collect(text, parts)
-            parts[name] = f"register('{name}', function(ARGV)\n{text}end)"
+            flags = ", ".join(map(_lua_string, _words(_FLAGS, text)))
+            parts[name] = f"register('{name}', {{ {flags} }}, function(ARGV)\n{text}end)"
         return "\n".join([_PRELUDE, self._limits.as_lua(), *parts.values()])
 
     def _collect(self, text: str, parts: dict[str, str]) -> None:
         """Adds what a text requires, each after what it requires itself."""
-        found = _REQUIRES.search(text)
-        for name in found.group(1).split() if found else []:
+        for name in _words(_REQUIRES, text):
             part = f"lib/{name}"
             if part not in parts:
                 needed = self._replace.get(name) or _files("lib")[name]
@@ -244,6 +249,11 @@ def _library_name(row: Any) -> str:
     """Of a row of FUNCTION LIST: a mapping, or a list of names and values."""
     fields = row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))
     return next(as_text(value) for name, value in fields.items() if as_text(name) == "library_name")
+
+
+def _words(line: re.Pattern[str], text: str) -> list[str]:
+    found = line.search(text)
+    return found[1].split() if found else []
 
 
 def _lua_string(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
 from penstock.common.state.connection import connect
+from penstock.common.state.scripts import Scripts
 from penstock.common.state.store import Store
 from penstock.orchestrator.service import Service
 
@@ -26,6 +28,11 @@ def test_what_writes_is_known() -> None:
     assert {"node_advance", "agenda_done", "queue_pause", "lock_release"} <= set(found)
     assert replies.writes("redis.call(front and 'LPUSH' or 'RPUSH', key)")
     assert not replies.writes("redis.call('HGET', key, 'DEL')")
+    rest = set(Scripts()) - set(found)
+    text = Scripts().library.text
+    assert (
+        set(re.findall(r"register\('(\w+)', \{ 'no-writes' \}", text)) == rest
+    )  # a full disk refuses the others
 
 
 @pytest.mark.timeout(3600)

@@ -24,7 +24,7 @@ def test_lua_builds_the_same_key(server, name, function):
     arguments = ["first", "second"][:count]
     given = ", ".join(["ARGV[1]", "'sec' .. ARGV[2]"][:count])
     upkeep = (ROOT / "common/state/lua/lib/upkeep.lua").read_text()
-    asked = f"{upkeep}register('key', function(ARGV) return K.{name}({given}) end)\n"
+    asked = f"{upkeep}register('key', {{}}, function(ARGV) return K.{name}({given}) end)\n"
     library = Scripts(replace={"upkeep": asked}).library
     request = Request(Script("key", library), ["first", "ond"])
     assert run(server.client, request).decode() == function(*arguments)

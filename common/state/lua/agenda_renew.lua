@@ -2,6 +2,7 @@
 -- Goes on with leased work: it comes up again only after another lease.
 -- ARGV  the domains that the orchestrator serves (`gpu rag`, or `*`), the lease's mark,
 --       lease (ms), domain, item, domain, item ...
+-- FLAGS allow-oom
 -- RETURNS {the new mark, the place (from 0) of each item that was posted anew or taken by another}
 local old, mark = tonumber(ARGV[2]), lease_mark(tonumber(ARGV[3]))
 visit(ARGV[1])

@@ -1,5 +1,6 @@
 -- requires: upkeep
 -- Queues what has become due, between two upkeeps.
+-- FLAGS allow-oom
 -- RETURNS the millisecond at which the next job is due, -1 for none, and the server's time
 promote()
 F.run()

@@ -1,6 +1,7 @@
 -- requires: flow
 -- Pauses, resumes or cancels an execution.
 -- ARGV  execution, verb (pause | resume | cancel)
+-- FLAGS allow-oom
 -- RETURNS the execution's status after it; GONE when there is none
 -- KEEPS  an ended execution stays as it is; after a cancel nothing of it is
 --        claimed and no result is recorded. Each verb may be repeated.

@@ -2,6 +2,7 @@
 -- Takes children that have finished out of Redis, once each: what fan-ins need of them is in a text.
 -- ARGV  execution, fan-out, how often it was folded before, the text (JSON), 1 when it takes the place of
 --       the last one, then for each chunk: its number, 1 when more of it may finish, the names that go (`a b`)
+-- FLAGS allow-oom
 -- RETURNS OK | MOVED (another folded meanwhile, or this is not the time: read anew, or leave it)
 -- KEEPS  a child that has finished is in Redis or in one text, never in both; nothing goes once the fan-out
 --        has ended, when its fan-ins read both, or while something is left to do that counts its children.

@@ -1,5 +1,6 @@
 -- How jobs stand: what a fan-in reads of its fan-out's children.
 -- ARGV  execution, names ...
+-- FLAGS no-writes
 -- RETURNS for each two texts: its status, and its result (JSON), or its error (JSON) where it has not
 --         finished; both empty when there is no such job
 local out = {}

@@ -1,5 +1,6 @@
 -- Results of finished jobs, for those that name them.
 -- ARGV  execution, names ...
+-- FLAGS no-writes
 -- RETURNS for each its JSON text, or nil when it is not finished
 local out = {}
 for i = 2, #ARGV do

@@ -1,5 +1,6 @@
 -- Gives a lock back, and tells those who wait for it.
 -- ARGV  name, owner
+-- FLAGS allow-oom
 -- RETURNS OK | HELD (by another) | FREE (nobody held it)
 local owner = redis.call('HGET', K.lock(ARGV[1]), 'owner')
 if not owner then return 'FREE' end

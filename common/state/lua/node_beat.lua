@@ -4,6 +4,7 @@
 -- ARGV  node, incarnation, state (idle | busy | suspended | draining), the number of the
 --       last claim whose reply the daemon knew ('': of all but the last), then for each job
 --       held: id, attempt, claim
+-- FLAGS allow-oom
 -- RETURNS {OK | DRAIN (it was told to end) | UNKNOWN, 1 when something is ready, places (0, 3, 6 ...) of the stale ones}
 -- KEEPS  a lease lasts only while its daemon holds it: one that it does not name is
 --        dropped, and its job queued again if its token still held. Leases of later
@@ -25,7 +26,6 @@ local function is_news(claim)
   return (N.turn(incarnation, claim) or 0) > answered
 end
 
--- First what a Redis over its maxmemory allows, so that it allows the rest: nodes beat then.
 redis.call('PEXPIRE', K.node(id), 2 * n.timeout_ms)
 N.heard(id)
 local used, dropped = {}, {}

@@ -1,6 +1,7 @@
 -- requires: settle
 -- Gives jobs that were claimed but not begun back to the heads of their lists.
 -- ARGV  node, incarnation, then for each job: id, attempt, claim
+-- FLAGS allow-oom
 -- RETURNS for each OK | STALE
 -- KEEPS  the attempt is given back with the job; handing back twice is STALE.
 local n = N.get(ARGV[1])

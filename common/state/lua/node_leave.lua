@@ -1,6 +1,7 @@
 -- requires: settle
 -- A node is known to be gone (it left, or its supervisor saw it die): all its jobs move at once.
 -- ARGV  node, incarnation, why
+-- FLAGS allow-oom
 -- RETURNS how many jobs were queued again
 -- KEEPS  another incarnation's leases stay, also when the node itself is forgotten;
 --        leaving twice changes nothing.

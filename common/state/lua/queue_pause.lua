@@ -1,6 +1,7 @@
 -- requires: event
 -- Pauses or resumes queues by name.
 -- ARGV  verb (pause | resume), names ...
+-- FLAGS allow-oom
 -- RETURNS how many changed
 local changed = 0
 for i = 2, #ARGV do

@@ -2,6 +2,7 @@
 -- Sets counts of an execution, or of a fan-out of it, to what its jobs say.
 -- ARGV  execution, fan-out ('' for none), the last event before its jobs were read, then
 --       pairs: field and value
+-- FLAGS allow-oom
 -- RETURNS OK | MOVED (the execution went on meanwhile: count again)
 -- KEEPS  nothing is written when any job may have moved since it was counted.
 local x_id, name = ARGV[1], ARGV[2]

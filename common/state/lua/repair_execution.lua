@@ -1,6 +1,7 @@
 -- requires: repair
 -- Finds what keeps an execution from going on or from ending, and helps it on.
 -- ARGV  look | mend, execution
+-- FLAGS allow-oom
 -- RETURNS all that is wrong with it, as texts
 -- KEEPS  as repair_jobs.
 local mend, x_id = ARGV[1] == 'mend', ARGV[2]

@@ -1,6 +1,7 @@
 -- requires: repair
 -- Finds jobs of open executions that cannot go on by themselves, and helps them on.
 -- ARGV  look | mend, then ids of jobs (10 at most)
+-- FLAGS allow-oom
 -- RETURNS for each what is wrong with it, '' for nothing
 -- KEEPS  what is wrong is told by one script's look alone; `look` changes nothing, and
 --        mending twice no more than once. Where something is left to do for an execution

@@ -1,6 +1,7 @@
 -- requires: repair
 -- Finds leases of a node that is not registered, which nobody would ever reap, and ends them.
 -- ARGV  look | mend, node
+-- FLAGS allow-oom
 -- RETURNS how many leases; with `mend`, how many were ended (400 at most a call)
 -- KEEPS  a job whose token holds is queued again, as if its node had left.
 local id = ARGV[2]

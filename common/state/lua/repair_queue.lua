@@ -2,6 +2,7 @@
 -- Finds a queue that no claim looks at though it holds jobs, and entries of started jobs
 -- that are none; puts both right.
 -- ARGV  look | mend, queue, then members of its `rq:wip` (100 at most)
+-- FLAGS allow-oom
 -- RETURNS {1 when no claim looks at it, the members that are no started jobs ...}
 -- KEEPS  lists of other users of RQ are left alone.
 local mend, name = ARGV[1] == 'mend', ARGV[2]

@@ -1,6 +1,7 @@
 -- requires: upkeep
 -- The cluster's upkeep by an orchestrator; beats of nodes do the same.
 -- Orchestrators do it every two seconds.
+-- FLAGS allow-oom
 -- RETURNS the millisecond at which the next job is due or a node's time-out may pass, -1 for
 --         neither, and the server's time
 upkeep(2500, N.last_upkeep())

@@ -82,7 +82,7 @@ local function load_library(body)
   if not libraries[name] then
     local functions = {}
     libraries[name] = functions
-    base.redis.register_function = function(one, run) functions[one] = run end
+    base.redis.register_function = function(one) functions[one.function_name] = one.callback end
     compile(body:sub(from))()
     base.redis.register_function = nil
   end
