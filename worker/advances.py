@@ -12,12 +12,12 @@ from ..common.state.replies import parse_advance
 from ..common.state.scripts import Request
 from ..common.state.store import Store
 from . import settling
+from .batches import MAX_BATCH
 from .held import Held
 
 log = logging.getLogger("penstock.worker")
 
-#: One advance settles so many attempts, and so many bytes, at most: scripts must be short.
-MAX_SETTLED = 32
+#: One advance settles so many bytes at most: scripts must be short.
 MAX_BYTES = 8 * 1024 * 1024
 #: Refusals after which a result is given up for an error, and then that too.
 DOUBTS, DESPAIRS = 2, 4
@@ -121,7 +121,7 @@ class Advances:
 
     def _send(self, lanes: int, riders: dict[str, int]) -> None:
         batch = self._next_settlements()
-        behind = len(self._pending) >= MAX_SETTLED  # what has ended is told before more begins
+        behind = len(self._pending) >= MAX_BATCH  # what has ended is told before more begins
         if self._alone or behind:  # alone: if it is refused, the settlement is to blame
             lanes, riders = 0, {}
         self._claims += 1
@@ -150,7 +150,7 @@ class Advances:
 
     def _next_settlements(self) -> list[tuple[Settlement, int]]:
         batch: list[tuple[Settlement, int]] = []
-        size, most = 0, 1 if self._alone else MAX_SETTLED
+        size, most = 0, 1 if self._alone else MAX_BATCH
         while self._pending and len(batch) < most and size < MAX_BYTES:
             batch.append(self._pending.popleft())
             size += len(batch[-1][0].result) + len(batch[-1][0].log)

@@ -12,8 +12,9 @@ FEED_S = 0.004
 AHEAD_S = 0.010
 MAX_FEED = 64
 MAX_AHEAD = 256
-#: Jobs claimed ahead at once: scripts must be short.
-MAX_RIDERS = 32
+#: So many jobs one advance settles, and so many it claims ahead, at most: that takes Redis some 3 ms. (With 32 it
+#: did a quarter less in a second; with 192 no more.)
+MAX_BATCH = 96
 #: A job that runs longer holds up nobody: those behind it go elsewhere. In seconds.
 PATIENCE_S = 0.020
 
@@ -66,7 +67,7 @@ def riders_wanted(
     that this node holds already; `coming` are on their way, of whatever function.
     """
     wanted: dict[str, int] = {}
-    left = MAX_RIDERS
+    left = MAX_BATCH
     for key, count in lanes.items():
         most = min(times.ahead(key) * count, MAX_AHEAD)
         riders = min(most - here.get(key, 0) - coming, left)

@@ -54,7 +54,7 @@ MEASURED: dict[str, Callable[[int], Any]] = {
     "slow": _slow,
 }
 ABOUT = {
-    "queue": "Beside a queue of so many jobs: an advance that settles 32 jobs and claims 32 others, "
+    "queue": "Beside a queue of so many jobs: an advance that settles 96 jobs and claims 96 others, "
     "microseconds of the server (INFO commandstats, medians of five runs in turn, with the lowest and "
     "highest); how fast the jobs were made, and what each takes of memory.",
     "width": "1 -> width -> 1, the last with all results: milliseconds a child.",

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from penstock.common.jobs import Settlement
+from penstock.worker.batches import MAX_BATCH
 
 from .cluster import Cluster, cluster
 
@@ -16,12 +17,12 @@ Points = dict[str, dict[str, Any]]
 
 NOOP = {"run": "work:noop"}
 #: Jobs that a node claims and settles at once, and how often that is done for a figure.
-BATCH, ADVANCES, RUNS = 32, 30, 5
+BATCH, ADVANCES, RUNS = MAX_BATCH, 10, 5
 KEY = "|work:noop"
 
 
 def queue_length(lengths: Iterable[int]) -> Points:
-    """Advances (settle 32, claim 32) beside a queue of some length (and up to a thousand more), the
+    """Full advances beside a queue of some length (and up to a thousand more), the
     lengths in turn: time of the script by INFO commandstats, the medians of five runs; and what the
     jobs take of memory."""
     with ExitStack() as stack:

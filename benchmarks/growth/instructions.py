@@ -22,7 +22,7 @@ from .cluster import Cluster, cluster
 from .curves import BATCH, KEY
 
 #: Jobs made, batches, hops of a chain, advances and beats that a figure is the mean of.
-JOBS, BATCHES, HOPS, TIMES, BEATS = 4000, 40, 300, 600, 600
+JOBS, BATCHES, HOPS, TIMES, BEATS = 4000, 30, 300, 600, 600
 
 
 class Counter:

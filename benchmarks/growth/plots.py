@@ -8,7 +8,7 @@ from typing import Any
 #: Curve -> (title, x, [(figure, label)], y).
 PLOTS = {
     "queue": (
-        "An advance of 32 beside a queue",
+        "An advance of 96 beside a queue",
         "jobs queued",
         [("usec_per_call", "")],
         "us a call",

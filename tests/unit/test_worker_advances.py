@@ -12,7 +12,7 @@ from penstock.common.jobs import Claimed, Token
 from penstock.common.state.store import Store
 from penstock.worker import settling
 from penstock.worker.advances import Advances
-from penstock.worker.batches import MAX_FEED, MAX_RIDERS, RunTimes, riders_wanted
+from penstock.worker.batches import MAX_BATCH, MAX_FEED, RunTimes, riders_wanted
 from penstock.worker.held import Held
 from support.claims import claimed
 
@@ -60,7 +60,7 @@ def test_riders_are_asked_for_what_is_missing() -> None:  # Q3
     times.add(KEY, 0.0)
     for _ in range(100):
         times.add(KEY, 0.00001)
-    assert riders_wanted(times, {KEY: 2}, {}) == {"/r|d|m:f": MAX_RIDERS}
+    assert riders_wanted(times, {KEY: 2}, {}) == {"/r|d|m:f": MAX_BATCH}
 
 
 # -- settlements
@@ -249,14 +249,15 @@ def test_the_lanes_that_what_came_leaves_free_are_claimed_for_meanwhile(
 def test_what_has_ended_is_told_before_more_is_claimed(advances: Any) -> None:  # Q6
     """Else what waits to be told, and holds leases meanwhile, could grow without an end."""
     made, sender, node = advances
-    for number in range(100):
+    for number in range(3 * MAX_BATCH + 4):
         settle(made, sender, str(number))
     told = []
     while made.send():
         args, done, _ = sender.sent.pop()
         told.append((args[6], args[3], args[-2:] == ["coming", 0]))
         done(reply(verdicts=b" ".join([b"OK"] * args[6])))
-    assert told == [(32, 0, False), (32, 0, False), (32, 1, True), (4, 1, True)]
+    full = MAX_BATCH
+    assert told == [(full, 0, False), (full, 0, False), (full, 1, True), (4, 1, True)]
 
 
 def test_a_beat_that_is_due_goes_before_the_next_advance(advances: Any) -> None:  # Q4
