@@ -6,8 +6,7 @@ Nothing is materialised (`axes.py`), so that a million jobs cost what one does.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..handlers import FAN_IN, FAN_OUT, normalise_type
@@ -25,8 +24,7 @@ _DIGEST_BYTES = 6
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_-]")
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(NamedTuple):
     """One job of a fan-out; `config` and `command` may still name results of other jobs."""
 
     index: int

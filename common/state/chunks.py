@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 Field = str | int | float
@@ -17,8 +16,7 @@ STATIC = ":static"
 READABLE = 16_384
 
 
-@dataclass(frozen=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job to be added: its name, what it waits for (`b?`: b's outcome does not matter), its fields."""
 
     name: str
