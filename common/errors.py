@@ -130,7 +130,7 @@ class RedisUnavailable(PenstockError):
 
 
 class UnsafeRedis(PenstockError):
-    """The Redis server may evict our keys, so that jobs would be lost."""
+    """The Redis server may evict our keys, so that jobs would be lost, or is too old for us."""
 
     exit_code = 6
 

@@ -6,7 +6,8 @@ Nothing is materialised (`axes.py`), so that a million jobs cost what one does.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from ..errors import InputError
 from ..handlers import FAN_IN, FAN_OUT, normalise_type
@@ -24,7 +25,8 @@ _DIGEST_BYTES = 6
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_-]")
 
 
-class Child(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Child:
     """One job of a fan-out; `config` and `command` may still name results of other jobs."""
 
     index: int

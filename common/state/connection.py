@@ -80,9 +80,10 @@ def is_of_the_server(error: BaseException) -> bool:
 
 
 def check(client: redis.Redis, url: str) -> None:
-    """Raises RedisUnavailable when Redis does not answer, UnsafeRedis when it may drop our keys."""
+    """Raises RedisUnavailable when Redis does not answer, UnsafeRedis when it may drop our keys or is too old."""
     url = masked(url)  # what is raised may be logged
     try:
+        too_old = _lacks_functions(client)
         policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
     except redis.exceptions.AuthenticationError as error:  # to redis-py a ConnectionError
         raise RedisUnavailable(
@@ -97,9 +98,22 @@ def check(client: redis.Redis, url: str) -> None:
     except redis.exceptions.TimeoutError as error:
         raise RedisUnavailable(f"Redis at {url} does not answer: {error}") from None
     except redis.exceptions.ResponseError:
-        return  # CONFIG is forbidden to us (a managed Redis): `doctor` says what to look at
+        policy = "noeviction"  # CONFIG is forbidden to us (a managed Redis): `doctor` says what to look at
     if policy != "noeviction":
         raise UnsafeRedis(
             f"Redis at {url} has maxmemory-policy {policy}: it would drop jobs and results when "
             "memory runs short. Set `maxmemory-policy noeviction`, then try again"
         )
+    if too_old:
+        raise UnsafeRedis(
+            f"the server at {url} has no functions (FCALL), which Penstock's scripts are: "
+            "use Redis 7.0 or later, or Valkey"
+        )
+
+
+def _lacks_functions(client: Any) -> bool:
+    try:
+        client.fcall("penstock", 0)  # there is none of this name
+    except redis.exceptions.ResponseError as error:
+        return "unknown command" in str(error)
+    return False

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 
-from penstock.common.errors import RedisUnavailable
+from penstock.common.errors import RedisUnavailable, UnsafeRedis
 from penstock.common.settings import Settings
 from penstock.common.state import keys
 from penstock.common.state.connection import check, connect
@@ -111,6 +111,15 @@ def test_a_server_with_a_password_may_be_open(start: Start) -> None:
     found = diagnose(start(*options, login=":s@"))
     assert wrong(found) == set()
     assert "password" in found["authentication"]["detail"]
+
+
+def test_a_server_without_functions_is_refused(start: Start) -> None:
+    """As Redis 6 is: there the command has no name."""
+    url = start(*GOOD, "--rename-command", "FCALL", "")
+    with pytest.raises(
+        UnsafeRedis, match=r"no functions \(FCALL\).* use Redis 7.0 or later, or Valkey"
+    ):
+        check(connect(url), url)
 
 
 @pytest.mark.parametrize("login", ["", ":wrong@", "me:s@"])
