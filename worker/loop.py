@@ -34,6 +34,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._watched: set[int] = set()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._bell: tuple[socket.socket, socket.socket] | None = None
@@ -41,15 +42,18 @@ class Loop:
 
     def watch(self, fd: int, events: int, ready: Callable[[int], None]) -> None:
         """Calls `ready(events)` while the descriptor is ready; changes an earlier watch."""
-        try:
+        if fd in self._watched:
             self._selector.modify(fd, events, ready)
-        except KeyError:
+        else:
             self._selector.register(fd, events, ready)
+            self._watched.add(fd)
 
     def unwatch(self, fd: int) -> None:
         """Ends a watch, if there is one. Call it before the descriptor is closed."""
-        with suppress(KeyError, ValueError):
-            self._selector.unregister(fd)
+        if fd in self._watched:  # it is asked of what is not watched with each short job
+            self._watched.remove(fd)
+            with suppress(ValueError):
+                self._selector.unregister(fd)
 
     def call_in(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Calls once, `delay_s` from now."""
