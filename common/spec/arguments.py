@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .places import Path, Problem
-from .wording import near_or_all
+from .wording import near_or_all, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,19 @@ def _first(parameters: list[inspect.Parameter]) -> str | None:
 def argument_problems(
     path: Path, run: str, config: Mapping[Any, Any], signature: Signature
 ) -> Iterator[Problem]:
-    """Arguments that the function `run` does not take, and those that it lacks.
+    """Arguments that the function `run` does not take, and those that it lacks (not those that were misspelt).
 
     A key that holds a placeholder may become any name.
     """
     name = run.partition(":")[2]
     if any("$" in str(key) for key in config):
         return
-    if not signature.open:
-        for key in config:
-            if key not in signature.names:
-                hint = near_or_all(str(key), signature.names) or "; it takes none"
-                yield (*path, "config", str(key)), f"{name}() has no argument '{key}'{hint}"
-    lacking = [f"'{needed}'" for needed in signature.required if needed not in config]
+    unknown = [] if signature.open else [key for key in config if key not in signature.names]
+    for key in unknown:
+        hint = near_or_all(str(key), signature.names) or "; it takes none"
+        yield (*path, "config", str(key)), f"{name}() has no argument '{key}'{hint}"
+    given = {*config, *(nearest(str(key), signature.names) for key in unknown)}
+    lacking = [f"'{needed}'" for needed in signature.required if needed not in given]
     if lacking:
         plural = "s" if len(lacking) > 1 else ""
         yield (*path, "config"), f"{name}() needs the argument{plural} {', '.join(lacking)}"

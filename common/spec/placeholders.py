@@ -22,6 +22,7 @@ from ..errors import InputError, NoSuchPart
 from ..jsontext import json_writer
 from ..values import named
 from .places import Path
+from .wording import near
 
 #: Names that an axis or item may not have.
 RESERVED = ("params", "jobs")
@@ -158,8 +159,9 @@ def lookup(placeholder: Placeholder, names: Mapping[str, Any], opened: Opened = 
         try:
             found = _step(found, step)
         except (KeyError, IndexError, TypeError):
+            hint = near(str(step), map(str, found)) if isinstance(found, Mapping) else ""
             raise NoSuchPart(
-                f"{placeholder.shown} names nothing: {walked[:60] or 'here'} {_contents(found)}"
+                f"{placeholder.shown} names nothing: {walked[:60] or 'here'} {_contents(found)}{hint}"
             ) from None
         walked += f"[{step}]" if isinstance(step, int) else f".{step}" if walked else str(step)
     return found

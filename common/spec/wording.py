@@ -32,8 +32,14 @@ _EXPECTED = {
 
 def near(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest of the names, or nothing."""
+    found = nearest(name, names)
+    return f"; did you mean '{found}'?" if found else ""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant."""
     found = difflib.get_close_matches(name, itertools.islice(names, _COMPARED), 1, 0.6)
-    return f"; did you mean '{found[0]}'?" if found else ""
+    return found[0] if found else None
 
 
 def near_or_all(name: str, names: Iterable[str]) -> str:

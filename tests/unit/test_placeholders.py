@@ -142,6 +142,7 @@ def test_references_are_found_once_each_in_order() -> None:
     ("template", "message"),
     [
         ("${jobs.a.result.nope}", "jobs.a.result holds x, list"),
+        ("${jobs.a.result.lst}", "jobs.a.result holds x, list; did you mean 'list'?"),
         ("${jobs.a.result.list[7]}", "jobs.a.result.list is a list of 2"),
         ("${jobs.a.result.list.x}", "jobs.a.result.list is a list of 2"),
         ("${jobs.a.result.x.y}", "jobs.a.result.x is 1, which has no parts"),

@@ -304,9 +304,10 @@ def stores(database, row): ...
             {"chnk": 1},
             [
                 ("config.chnk", "work() has no argument 'chnk'; did you mean 'chunk'?"),
-                ("config", "work() needs the arguments 'chunk', 'seed'"),
+                ("config", "work() needs the argument 'seed'"),
             ],
         ),
+        ("anything", {"chnk": 1}, [("config", "anything() needs the argument 'chunk'")]),
         ("anything", {"other": 1}, [("config", "anything() needs the argument 'chunk'")]),
         ("nothing", {"x": 1}, [("config.x", "nothing() has no argument 'x'; it takes none")]),
         ("stores", {"row": 1}, []),
