@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -97,7 +98,18 @@ class NodeInfo:
     python: str = ""
 
 
-@dataclass(slots=True)
+class Coming(NamedTuple):
+    """What a claim brings, before it is unpacked: the work of each head, and that of the riders, each once."""
+
+    heads: Sequence[Work] = ()
+    riders: Sequence[Work] = ()
+    size: int = 0
+
+
+NOTHING = Coming()
+
+
+@dataclass
 class Advanced:
     """The answer to one advance; `verdicts` are OK or STALE, one a settlement.
 
@@ -105,9 +117,15 @@ class Advanced:
     """
 
     verdicts: list[str]
-    claimed: list[Claimed]
+    coming: Coming
+    unpack: Callable[[], list[Claimed]] = field(compare=False)
     suspended: bool = False
     unknown: bool = False
+
+    @cached_property
+    def claimed(self) -> list[Claimed]:
+        """The jobs of `coming`, one by one."""
+        return self.unpack()
 
 
 @dataclass(slots=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..common.jobs import Claimed, Settlement, Token
+from ..common.jobs import NOTHING, Coming, Settlement, Token
 from ..common.state.replies import parse_advance
 from ..common.state.scripts import Request
-from ..common.state.store import Store
+from ..common.state.store import Store, settlement_args
 from . import settling
 from .batches import MAX_BATCH
 from .held import Held
@@ -23,10 +23,14 @@ MAX_BYTES = 8 * 1024 * 1024
 DOUBTS, DESPAIRS = 2, 4
 
 
+#: a settlement, how Redis takes it, and how often that was refused
+_Pending = tuple[Settlement, list[Any], int]
+
+
 class Claimant(Protocol):
     """What the advances ask of, and tell, the node."""
 
-    def lanes(self, coming: Sequence[Claimed] = ()) -> int:
+    def lanes(self, coming: Coming = NOTHING) -> int:
         """Free lanes to claim for, beside those that what is coming will take."""
 
     def free(self) -> dict[str, float]:
@@ -89,7 +93,7 @@ class Advances:
         self._store = store
         self._claimant = claimant
         self._claims = 0
-        self._pending: deque[tuple[Settlement, int]] = deque()
+        self._pending: deque[_Pending] = deque()
         self._alone = False
         self._to_announce = False
 
@@ -99,8 +103,8 @@ class Advances:
         return bool(self._pending)
 
     def settle(self, settlement: Settlement) -> None:
-        """To be sent with the next advance."""
-        self._pending.append((settlement, 0))
+        """To be sent with the next advance. (It is written out now, while Redis does the last one.)"""
+        self._pending.append((settlement, settlement_args(settlement), 0))
 
     def drain(self) -> None:
         """No more is asked for; Redis is told, so that it wakes others."""
@@ -130,7 +134,7 @@ class Advances:
             self._sender.node,
             self._sender.incarnation,
             self._claim_id(self._claims),
-            [settlement for settlement, _ in batch],
+            [args for _, args, _ in batch],
             lanes,
             self._claimant.free(),
             riders,
@@ -139,38 +143,37 @@ class Advances:
         claim = self._claims
         self._sender.run(
             request,
-            lambda reply: self._advanced(
-                claim, [settlement for settlement, _ in batch], lanes, reply
-            ),
+            lambda reply: self._advanced(claim, batch, lanes, reply),
             lambda error: self._refused(claim, batch, error),
         )
 
     def _claim_id(self, number: int) -> str:
         return f"{self._sender.incarnation}-{number}"
 
-    def _next_settlements(self) -> list[tuple[Settlement, int]]:
-        batch: list[tuple[Settlement, int]] = []
+    def _next_settlements(self) -> list[_Pending]:
+        batch: list[_Pending] = []
         size, most = 0, 1 if self._alone else MAX_BATCH
         while self._pending and len(batch) < most and size < MAX_BYTES:
             batch.append(self._pending.popleft())
             size += len(batch[-1][0].result) + len(batch[-1][0].log)
         return batch
 
-    def _advanced(self, claim: int, settled: list[Settlement], lanes: int, reply: Any) -> None:
-        for settlement in settled:
-            self._sender.held.pop(settlement.token, None)
+    def _advanced(self, claim: int, settled: list[_Pending], lanes: int, reply: Any) -> None:
         self._alone = self._alone and bool(self._pending)
         late = self._sender.answer_s > self.late_s
         advanced = parse_advance(self._claim_id(claim), reply)
         busy = self._sender.urgent or self._alone or late
-        if advanced.claimed and self._pending and not busy:
-            self._go_on(advanced.claimed)
+        coming = advanced.coming
+        if coming.size and self._pending and not busy:
+            self._go_on(coming)
+        for settlement, _, _ in settled:
+            self._sender.held.pop(settlement.token, None)
         self.answered = claim
         self.suspended = advanced.suspended
         if advanced.unknown:
             self._claimant.unknown()
         claimed = [Held.of(one) for one in advanced.claimed]
-        if lanes and sum(not one.rider for one in advanced.claimed) == lanes:
+        if lanes and len(coming.heads) == lanes:
             self.hungry = True
         self._sender.take(claimed)
         if not late:
@@ -179,12 +182,12 @@ class Advances:
             for held in claimed:
                 self._sender.hand_back(held)
 
-    def _go_on(self, claimed: list[Claimed]) -> None:
-        """Sends the next advance before the jobs that came are begun: Redis has work meanwhile."""
-        riders = {} if self.draining else self._claimant.riders(len(claimed))
-        self._send(0 if self.draining else self._claimant.lanes(claimed), riders)
+    def _go_on(self, coming: Coming) -> None:
+        """Sends the next advance before the jobs that came are unpacked: Redis has work meanwhile."""
+        riders = {} if self.draining else self._claimant.riders(coming.size)
+        self._send(0 if self.draining else self._claimant.lanes(coming), riders)
 
-    def _refused(self, claim: int, batch: list[tuple[Settlement, int]], error: str) -> None:
+    def _refused(self, claim: int, batch: list[_Pending], error: str) -> None:
         """Redis refused an advance. A settlement that is at fault must not hold up the others."""
         self.hungry = True
         self.answered = claim
@@ -193,7 +196,7 @@ class Advances:
             self._alone = bool(batch)
             self._pending.extendleft(reversed(batch))
             return
-        settlement, times = batch[0]
+        settlement, args, times = batch[0]
         held = self._sender.held.get(settlement.token)
         if held is None or times >= DESPAIRS:
             log.error("event=settlement_dropped job=%s", settlement.token.job)
@@ -203,4 +206,5 @@ class Advances:
             message = f"Redis refused to store the result: {error}"
             failure = settling.of_failure("failed", "ResultRefused", message)
             settlement = settling.settlement(held, failure)
-        self._pending.append((settlement, times + 1))
+            args = settlement_args(settlement)
+        self._pending.append((settlement, args, times + 1))

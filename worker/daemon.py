@@ -27,7 +27,7 @@ import redis
 
 from ..common.code import PYTHON
 from ..common.errors import InputError, PenstockError, RedisUnavailable
-from ..common.jobs import Beaten, Claimed, NodeInfo, new_incarnation
+from ..common.jobs import NOTHING, Beaten, Coming, NodeInfo, new_incarnation
 from ..common.state import keys
 from ..common.state.connection import connect
 from ..common.state.scripts import Limits
@@ -318,7 +318,7 @@ class Daemon(RqWorker):
 
     # -- what the exchange asks
 
-    def lanes(self, coming: Sequence[Claimed] = ()) -> int:
+    def lanes(self, coming: Coming = NOTHING) -> int:
         return self._pool.room(coming)
 
     def free(self) -> dict[str, float]:

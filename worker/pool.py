@@ -7,10 +7,10 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from ..common.jobs import Claimed
+from ..common.jobs import NOTHING, Coming
 from .batches import Key, RunTimes, riders_wanted
 from .held import Held, Verdict, key_of
 from .isolation import children, reap
@@ -65,14 +65,14 @@ class Pool:
 
     # -- what there is room for
 
-    def room(self, coming: Sequence[Claimed] = ()) -> int:
+    def room(self, coming: Coming = NOTHING) -> int:
         """Lanes that could be given work now, when these have been taken on."""
         if self.draining or time.monotonic() < self._broken_till:
             return 0
-        heads = [key_of(one.work) for one in coming if not one.rider]
-        riders = {key_of(one.work) for one in coming if one.rider}.difference(heads)
+        heads = {key_of(work) for work in coming.heads}
+        riders = {key_of(work) for work in coming.riders} - heads
         homeless = sum(not self._serves(key) for key in riders)
-        return max(0, self.lanes.room() - len(heads) - homeless)
+        return max(0, self.lanes.room() - len(coming.heads) - homeless)
 
     def riders(self, coming: int) -> dict[str, int]:
         """Jobs to claim ahead, by function, when `coming` more are on their way."""

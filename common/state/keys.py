@@ -63,7 +63,8 @@ def queues() -> str:
 
 
 def wip(queue_name: str) -> str:
-    """Zset of `<job>:<claim>` at +inf, RQ's started jobs. Emptied by settling."""
+    """Zset of `<job>:<claim>` at +inf, RQ's started jobs; one claimed ahead comes with a beat, half a second
+    later. Emptied by settling."""
     return f"{RQ}:wip:{queue_name}"
 
 

@@ -6,16 +6,19 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..jobs import Advanced, Beaten, Claimed, Token, Work, config_at, parse_amounts
+from ..jobs import Advanced, Beaten, Claimed, Coming, Token, Work, config_at, parse_amounts
 
 
 def parse_advance(claim: str, reply: Any) -> Advanced:
     """The reply to `advance_request` with this claim id."""
-    status, verdicts, rows, works = reply
-    word = as_text(status)
+    status, verdicts, rows, raw_works = reply
+    word, works = as_text(status), [_work(row) for row in raw_works]
+    heads = [works[place - 1] for _, _, _, place, rider in rows if not rider]
+    riders = [works[at] for at in {place - 1 for _, _, _, place, rider in rows if rider}]
     return Advanced(
         verdicts=as_text(verdicts).split(),
-        claimed=_claimed(claim, rows, works),
+        coming=Coming(heads, riders, len(rows)),
+        unpack=lambda: _claimed(claim, rows, works),
         suspended=word == "SUSPENDED",
         unknown=word == "UNKNOWN",
     )
@@ -46,8 +49,7 @@ def parse_outcomes(replies: Sequence[Any]) -> list[tuple[str, bytes]]:
     ]
 
 
-def _claimed(claim: str, rows: list[Any], raw_works: list[Any]) -> list[Claimed]:
-    works = [_work(row) for row in raw_works]
+def _claimed(claim: str, rows: list[Any], works: list[Work]) -> list[Claimed]:
     heads = [config_at(work.run) for work in works]
     claimed = []
     for raw_id, attempt, data, place, rider in rows:

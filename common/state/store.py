@@ -76,20 +76,17 @@ class Store:
         node: str,
         incarnation: str,
         claim_id: str,
-        settlements: Sequence[Settlement],
+        settlements: Sequence[Sequence[Any]],
         lanes: int,
         free: dict[str, float],
         ahead: dict[str, int],
         draining: bool = False,
     ) -> Request:
-        """Settles and claims in one round trip; send it again as it is after a lost reply."""
+        """Settles (`settlement_args`) and claims in one round trip; send it again as it is after a lost reply."""
         args: list[Any] = [node, incarnation, claim_id, lanes, format_amounts(free), int(draining)]
         args.append(len(settlements))
-        for one in settlements:
-            args += _token_args(one.token)
-            metrics = json.dumps(one.metrics) if one.metrics else ""
-            args += [one.outcome, one.result, one.error, metrics]
-            args += [max(0, one.ended_ms - one.started_ms), one.retry_ms, one.log]
+        for settlement in settlements:
+            args += settlement
         for key, riders in ahead.items():
             args += [key, riders]
         return self._request("node_advance", *args)
@@ -166,9 +163,9 @@ class Store:
         return int(run(self.client, self.leave_request(node, incarnation, reason)))
 
     def advance(self, node: str, incarnation: str, claim_id: str, **rest: Any) -> Advanced:
-        """As `advance_request`, sent at once; missing arguments mean none."""
-        given: dict[str, Any] = {"settlements": (), "lanes": 0, "free": {}, "ahead": {}}
-        given.update(rest)
+        """As `advance_request`, of settlements as they are, sent at once; missing arguments mean none."""
+        given: dict[str, Any] = {"lanes": 0, "free": {}, "ahead": {}, **rest}
+        given["settlements"] = [settlement_args(one) for one in rest.get("settlements", ())]
         request = self.advance_request(node, incarnation, claim_id, **given)
         return parse_advance(claim_id, run(self.client, request))
 
@@ -436,6 +433,15 @@ class Store:
 
 def _served(domains: Sequence[str]) -> str:
     return " ".join(domains) or "*"
+
+
+def settlement_args(one: Settlement) -> list[Any]:
+    """A settlement as `advance_request` takes it."""
+    args = [*one.token, one.outcome, one.result, max(0, one.ended_ms - one.started_ms)]
+    if one.outcome == "finished" and not (one.metrics or one.log):
+        return [*args, 0]
+    metrics = json.dumps(one.metrics) if one.metrics else ""
+    return [*args, 4, one.error, metrics, one.retry_ms, one.log]
 
 
 def _token_args(token: Token) -> list[Any]:

@@ -130,6 +130,35 @@ def test_riders_only_where_asked_and_never_with_needs(cluster):
     assert node.claim(0, ahead={"||other:f": 100}) == []
 
 
+def test_a_rider_is_started_to_rq_once_it_takes_long(cluster):
+    cluster.submit(*(new_job(f"q{i}") for i in range(3)))
+    node = cluster.node(slots=1)
+    head, *riders = node.claim(1, ahead={"||m:f": 9})
+
+    def seen():
+        return {
+            member.decode().rpartition(":")[0]
+            for member in cluster.client.zrange("rq:wip:any.p5", 0, -1)
+        }
+
+    ids = [one.token.job for one in (head, *riders)]
+    assert seen() == {head.token.job}
+    assert [cluster.job(name).get("started_at", "") != "" for name in ("q0", "q1", "q2")] == [
+        True,
+        False,
+        False,
+    ]
+    node.beat(head.token, *(one.token for one in riders))
+    assert seen() == {head.token.job}, "most have ended by now"
+    node.advance(done(head), done(riders[0]))
+    cluster.pass_time(0.6)
+    node.beat(riders[1].token)
+    assert seen() == {ids[2]}
+    assert cluster.job("q2")["started_at"] < cluster.job("q0")["ended_at"]
+    node.advance(done(riders[1]))
+    assert seen() == set()
+
+
 def test_no_riders_while_another_node_idles(cluster):
     idle, node = cluster.node("idle"), cluster.node("busy", slots=1)
     assert idle.claim(2) == []
@@ -143,7 +172,8 @@ def test_the_same_claim_id_gives_the_same_answer(cluster):
     cluster.submit(*(new_job(f"j{i}") for i in range(5)))
     node = cluster.node()
     first = node.advance(lanes=2)
-    assert node.again(lanes=2) == first
+    again = node.again(lanes=2)
+    assert (again, again.claimed) == (first, first.claimed)
     one, two = first.claimed
     second = node.advance(done(one), done(two), lanes=1)
     repeated = node.again(done(one), done(two), lanes=1)

@@ -8,6 +8,7 @@ import redis
 from penstock.common.jobs import Settlement, Token
 from penstock.common.state import keys
 from penstock.common.state.scripts import OTHERS_KEPT, Limits, Scripts, load, run, run_all
+from penstock.common.state.store import settlement_args
 from support.scripted import done, new_job
 
 
@@ -60,13 +61,13 @@ def test_what_a_call_had_collected_when_it_failed_is_not_written_by_the_next(clu
         node.id,
         node.incarnation,
         f"{node.incarnation}.2",
-        [Settlement(job.token, "finished", b"1")],
+        [settlement_args(Settlement(job.token, "finished", b"1"))],
         0,
         {},
         {},
     )
     at = request.args.index("finished")
-    request.args[at + 4] = "not a number"  # how long it took: it fails after the lease was given up
+    request.args[at + 2] = "not a number"  # how long it took: it fails after the lease was given up
     with pytest.raises(redis.exceptions.ResponseError, match="took_ms"):
         run(cluster.client, request)
     other = Token("none-x", 1, "c")

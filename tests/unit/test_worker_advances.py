@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from penstock.common.jobs import Claimed, Token
+from penstock.common.jobs import NOTHING, Coming, Token
 from penstock.common.state.store import Store
 from penstock.worker import settling
 from penstock.worker.advances import Advances
@@ -123,8 +122,8 @@ class FakeNode:
     def __init__(self) -> None:
         self.room, self.taken, self.is_unknown = 1, [], False
 
-    def lanes(self, coming: Sequence[Claimed] = ()) -> int:
-        return self.room - sum(not one.rider for one in coming)
+    def lanes(self, coming: Coming = NOTHING) -> int:
+        return self.room - len(coming.heads)
 
     def free(self) -> dict[str, float]:
         return {"cpus": 1.0}
@@ -295,9 +294,9 @@ def test_a_settlement_that_redis_refuses_holds_up_nobody(advances: Any) -> None:
     done_with, outcomes = set(), []
     while made.send():
         args, done, refused = sender.sent.pop()
-        jobs = [args[at] for at in range(7, 7 + 10 * args[6], 10)]
+        jobs = [args[at] for at in range(7, 7 + 11 * args[6], 11)]
         if "bad" in jobs:
-            outcomes.append(args[12] if len(jobs) == 1 else "")
+            outcomes.append(args[14] if len(jobs) == 1 else "")
             refused("WRONGTYPE")
         else:
             done(reply(verdicts=b" ".join([b"OK"] * len(jobs))))

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from penstock.common.jobs import Token
+from penstock.common.jobs import NOTHING, Coming, Token
 from penstock.worker import frames, isolation, lane, settling, sweep
 from penstock.worker.held import Held, Verdict
 from penstock.worker.lanes import Plan
@@ -267,19 +267,14 @@ def test_riders_whose_results_come_when_nothing_runs_any_more_run_all_the_same(
 
 
 def test_riders_that_no_lane_serves_will_take_a_lane_too(node: Node) -> None:  # Q4
-    rider, head = claimed(rider=True), claimed()
-    other = claimed(rider=True, run="m:g")
-    assert [node.pool.room(coming) for coming in ([], [head], [rider], [rider, rider])] == [
-        1,
-        0,
-        0,
-        0,
-    ]
+    work, other = claimed().work, claimed(run="m:g").work
+    comings = [NOTHING, Coming([work]), Coming([], [work])]
+    assert [node.pool.room(coming) for coming in comings] == [1, 0, 0]
     node.pool.lanes._plan = replace(node.pool.lanes._plan, concurrency=3)
-    assert node.pool.room([head, rider]) == 2
+    assert node.pool.room(Coming([work], [work])) == 2
     node.begin(*node.take("a"))
-    assert node.pool.room([rider]) == 2
-    assert node.pool.room([rider, other, other]) == 1
+    assert node.pool.room(Coming([], [work])) == 2
+    assert node.pool.room(Coming([], [work, other])) == 1
 
 
 def test_a_job_that_waits_in_its_run_can_be_stopped(node: Node) -> None:  # W7

@@ -1,9 +1,9 @@
 -- requires: settle claim
 -- Settles what a node's slots finished and claims what they can run next.
 -- ARGV  node, incarnation, claim id, lanes (free slots), free (`cpus=1 ram=...`, as the
---       daemon knows it), draining (0|1), count of settlements and ten values for
---       each (job, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms,
---       log), then pairs: `<root>|<digest>|<function>` and how many riders of it
+--       daemon knows it), draining (0|1), count of settlements and seven values for
+--       each (job, attempt, claim, outcome, result, took_ms, how many more of it follow: none, or
+--       error, metrics, retry_ms, log), then pairs: `<root>|<digest>|<function>` and how many riders of it
 -- RETURNS {OK | UNKNOWN | SUSPENDED, the verdicts (`OK STALE ...`), jobs (see to_daemon), their works}
 -- KEEPS  a settlement counts only under its token; the same claim id again returns
 --        the same verdicts and the jobs whose tokens still hold, and changes nothing;
@@ -32,18 +32,20 @@ end
 local function turn(claim) return tonumber(string.match(claim or '', '(%d+)$') or 0) end
 local late = known and turn(claim_id) < turn(n.claim)
 
-local verdicts, at, done, bad = {}, 8, 0, 0
-if settled > 0 then
-  local ids = {}
-  for i = 1, settled do ids[i] = ARGV[at + 10 * (i - 1)] end
-  N.read_leases(n, ids)
-end
+local verdicts, ids, places, at, done, bad = {}, {}, {}, 8, 0, 0
 for i = 1, settled do
-  local outcome = ARGV[at + 3]
-  verdicts[i] = S.settle(n, ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], outcome, ARGV[at + 4],
-    ARGV[at + 5], ARGV[at + 6], tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]), ARGV[at + 9])
+  ids[i], places[i] = ARGV[at], at
+  at = at + 7 + tonumber(ARGV[at + 6])
+end
+if settled > 0 then N.read_leases(n, ids) end
+for i, from in ipairs(places) do
+  local outcome, error, metrics, retry_ms, log = ARGV[from + 3], nil, nil, nil, nil
+  if ARGV[from + 6] ~= '0' then
+    error, metrics, retry_ms, log = ARGV[from + 7], ARGV[from + 8], tonumber(ARGV[from + 9]), ARGV[from + 10]
+  end
+  verdicts[i] = S.settle(n, ids[i], tonumber(ARGV[from + 1]), ARGV[from + 2], outcome, ARGV[from + 4],
+    tonumber(ARGV[from + 5]), error, metrics, retry_ms, log)
   if outcome == 'finished' then done = done + 1 else bad = bad + 1 end
-  at = at + 10
 end
 if settled > 0 and redis.call('EXISTS', K.rq_worker(id)) == 1 then
   if done > 0 then redis.call('HINCRBY', K.rq_worker(id), 'successful_job_count', done) end

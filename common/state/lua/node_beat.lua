@@ -12,12 +12,14 @@
 local id, incarnation, state = ARGV[1], ARGV[2], ARGV[3]
 local n = N.get(id)
 local known = n.incarnation == incarnation
-local answered, held, stale = tonumber(ARGV[4]), {}, {}
+local answered, held, stale, jobs = tonumber(ARGV[4]), {}, {}, {}
 for at = 5, #ARGV, 3 do
   held[ARGV[at]] = ARGV[at + 2]
   local job = J.held(ARGV[at])
   if not J.holds(job, tonumber(ARGV[at + 1]), ARGV[at + 2]) or X.closed(X.get(job.execution)) then
     stale[#stale + 1] = at - 5
+  else
+    jobs[job.id] = job
   end
 end
 if not known then return { 'UNKNOWN', 0, stale } end
@@ -32,9 +34,10 @@ local used, dropped = {}, {}
 do
   local leases = redis.call('HGETALL', K.node_leases(id))
   for i = 1, #leases, 2 do
-    local attempt, claim, needs = string.match(leases[i + 1], '^(%d+) (%S+) %d+ ?(.*)$')
+    local attempt, claim, since, needs = string.match(leases[i + 1], '^(%d+) (%S+) (%d+) ?(.*)$')
     if held[leases[i]] == claim or is_news(claim) then
       A.add(used, A.parse(needs), 1)
+      if needs == '' then S.show_rider(jobs[leases[i]], tonumber(since)) end
     else
       dropped[#dropped + 1] = { id = leases[i], attempt = tonumber(attempt), claim = claim }
     end

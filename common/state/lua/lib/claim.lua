@@ -152,11 +152,15 @@ local function take(n, job, claim_id, free, rider)
   job.worker_name = n.id
   Q.fresh[job.id] = nil
   local attempt = TEXT[job.attempt]
-  redis.call('HSET', job.key, 'status', 'started', 'attempt', attempt, 'claim', claim_id,
-    'worker_name', n.id, 'started_at', now_iso())
+  if rider then -- S.show_rider writes the rest, if it comes to that
+    redis.call('HSET', job.key, 'status', 'started', 'attempt', attempt, 'claim', claim_id, 'worker_name', n.id)
+  else
+    redis.call('HSET', job.key, 'status', 'started', 'attempt', attempt, 'claim', claim_id,
+      'worker_name', n.id, 'started_at', now_iso())
+    do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
+  end
   do_later('HSET', K.node_leases(n.id), job.id,
     attempt .. ' ' .. claim_id .. ' ' .. TEXT[NOW_MS] .. ' ' .. text)
-  do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
   if rider then
     job_event('job_started', job.execution, job.job, 'attempt', attempt, 'node', n.id, 'queue', job.origin, 'rider', '1')
   else

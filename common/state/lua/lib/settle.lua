@@ -13,6 +13,14 @@ function S.requeue(job, why, ...)
   job.status = 'deferred'
   Q.enqueue(job, true)
 end
+-- A job claimed ahead (a rider) is no started job to RQ's tools until it has been here for a while, and so
+-- runs, or takes longer than was thought: most have ended by then.
+local RIDES_MS = 500
+function S.show_rider(job, since)
+  if not job or NOW_MS - since < RIDES_MS then return end
+  redis.call('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. job.claim)
+  redis.call('HSETNX', job.key, 'started_at', iso(since))
+end
 -- A daemon does not hold an attempt that it was given: the reply never reached it.
 local NOT_HELD = '{"type": "NodeLost", "message": "the node did not hold the attempt any more"}'
 function S.not_held(job)
@@ -93,7 +101,7 @@ end
 S.append_log = append_log
 -- Returns OK, or STALE when the token does not hold or the execution was closed, with
 -- nothing recorded.
-function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_ms, retry_ms, log)
+function S.settle(n, id, attempt, claim, outcome, result, took_ms, error, metrics, retry_ms, log)
   local job = J.held(id)
   N.drop_lease(n, id, attempt, claim)
   if not J.holds(job, attempt, claim) then
@@ -101,7 +109,7 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
     return 'STALE'
   end
   if X.closed(X.get(job.execution)) then return 'STALE' end
-  append_log(job, attempt, n.id, log)
+  if log then append_log(job, attempt, n.id, log) end
   local started_at = iso(NOW_MS - took_ms)
   if outcome == 'crashed' then
     S.lost(job, 'crashes', CFG.max_crashes, error, started_at)
@@ -110,7 +118,7 @@ function S.settle(n, id, attempt, claim, outcome, result, error, metrics, took_m
   if job.origin then do_later('ZREM', K.wip(job.origin), id .. ':' .. claim) end
   if outcome == 'finished' then
     if attempt > 1 then redis.call('HDEL', job.key, 'error') end
-    if job.group then F.look_at(job, metrics) end
+    if metrics and job.group then F.look_at(job, metrics) end
     F.finish(job, 'finished', 'started_at', started_at, 'result', result)
     return 'OK'
   end
