@@ -228,6 +228,16 @@ local function dismiss(r, n)
   end
 end
 
+-- How a daemon names the function of a job; the next job is mostly alike.
+local asked
+each_call(function() asked = {} end)
+local function function_of(job)
+  if asked.run ~= job.run or asked.execution ~= job.execution then
+    local x = X.get(job.execution)
+    asked = { run = job.run, execution = job.execution, key = x.root .. '|' .. x.digest .. '|' .. (job.run or '') }
+  end
+  return asked.key
+end
 local function riders_in(ahead)
   local count = 0
   for _, riders in pairs(ahead) do count = count + riders end
@@ -259,8 +269,7 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
           skip(r)
           if not held_back then passed[#passed + 1] = { job = job, after = #claimed } end
         else
-          local x = X.get(job.execution)
-          local key = x.root .. '|' .. x.digest .. '|' .. (job.run or '')
+          local key = function_of(job)
           local riders = not kept and not other_idle and job.needs == '' and ahead[key] or 0
           if riders <= 0 then break end
           ahead[key] = riders - 1

@@ -7,13 +7,13 @@ local JOB_ENDED = { finished = true, failed = true, stopped = true, canceled = t
 
 function F.push(...) F.steps[#F.steps + 1] = { ... } end
 
-local function expiry_s(x) return math.floor(NOW_MS / 1000) + x.ttl_s end
-
 local function register_end(job, x, status)
   if not job.origin then return end
   local registry = status == 'finished' and K.finished(job.origin)
     or status ~= 'canceled' and K.failed(job.origin)
-  if registry then do_later('ZADD', registry, TEXT[expiry_s(x)], job.id) end
+  if not registry then return end
+  x.expires_s = x.expires_s or TEXT[math.floor(NOW_MS / 1000) + x.ttl_s]
+  do_later('ZADD', registry, x.expires_s, job.id)
 end
 
 local group_child_ended -- below: a fan-out ends by `finish` as well

@@ -90,6 +90,7 @@ function G.pass_next(x, name)
 end
 -- Gives a job's places back and lets the next ones pass.
 function G.release(job)
+  if not job.gate then return end
   local x, gate = X.get(job.execution), give_back(job)
   if gate == '' then return end
   if string.find(gate, 'x', 1, true) and pass_next(x) == 'more' then G.pass_later(x.id) end
