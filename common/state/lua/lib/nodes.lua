@@ -81,11 +81,7 @@ function N.drop_lease(n, job_id, attempt, claim)
   do_later('HDEL', K.node_leases(n.id), job_id)
   local at = string.find(lease, ' ', #token + 1, true) -- behind the time
   local needs = at and string.sub(lease, at + 1) or ''
-  if needs ~= '' then
-    A.add(n.used, A.parse(needs), -1)
-  elseif at then
-    return tonumber(string.sub(lease, #token + 1, at - 1))
-  end
+  if needs ~= '' then A.add(n.used, A.parse(needs), -1) end
 end
 -- Late long before its time-out: of the beats of one time-out (three or more) half are missing.
 local function is_late(id, beat)

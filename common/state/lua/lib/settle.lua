@@ -103,7 +103,7 @@ S.append_log = append_log
 -- nothing recorded.
 function S.settle(n, id, attempt, claim, outcome, result, took_ms, error, metrics, retry_ms, log)
   local job = J.held(id)
-  local rides_since = N.drop_lease(n, id, attempt, claim)
+  N.drop_lease(n, id, attempt, claim)
   if not J.holds(job, attempt, claim) then
     event('settle_stale', 'node', n.id, 'id', id, 'attempt', attempt)
     return 'STALE'
@@ -115,9 +115,7 @@ function S.settle(n, id, attempt, claim, outcome, result, took_ms, error, metric
     S.lost(job, 'crashes', CFG.max_crashes, error, started_at)
     return 'OK'
   end
-  if job.origin and not (rides_since and NOW_MS - rides_since < RIDES_MS) then
-    do_later('ZREM', K.wip(job.origin), id .. ':' .. claim)
-  end
+  if job.origin then do_later('ZREM', K.wip(job.origin), id .. ':' .. claim) end
   if outcome == 'finished' then
     if attempt > 1 then redis.call('HDEL', job.key, 'error') end
     if metrics and job.group then F.look_at(job, metrics) end
