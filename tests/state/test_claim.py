@@ -150,6 +150,7 @@ def test_a_rider_is_started_to_rq_once_it_takes_long(cluster):
     ]
     node.beat(head.token, *(one.token for one in riders))
     assert seen() == {head.token.job}, "most have ended by now"
+    cluster.pass_time(0.1)
     node.advance(done(head), done(riders[0]))
     cluster.pass_time(0.6)
     node.beat(riders[1].token)
