@@ -66,8 +66,9 @@ class Sender(Protocol):
         request: Request,
         done: Callable[[Any], None],
         refused: Callable[[str], None] | None = None,
+        again: bool = True,
     ) -> None:
-        """Sends a request."""
+        """Sends a request, `again` after a refusal that may pass."""
 
     def take(self, claimed: list[Held]) -> None:
         """These are held from now on."""
@@ -145,6 +146,7 @@ class Advances:
             request,
             lambda reply: self._advanced(claim, batch, lanes, reply),
             lambda error: self._refused(claim, batch, error),
+            again=bool(batch),  # what only asks is asked anew with the next beat that finds work
         )
 
     def _claim_id(self, number: int) -> str:

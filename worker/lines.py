@@ -260,7 +260,10 @@ class CommandLine(Line):
             return
         if isinstance(reply, hiredis.ReplyError):
             word = str(reply).partition(" ")[0]
-            if word in PASSING:
+            may_not = (
+                word == "NOPERM" and asked.request is not None
+            )  # whoever set the ACL may mend it
+            if word in PASSING or may_not:
                 log.warning("event=redis_refuses reason=%r", str(reply))
                 self._asked = None
                 if asked.again:

@@ -52,8 +52,7 @@ class Loop:
         """Ends a watch, if there is one. Call it before the descriptor is closed."""
         if fd in self._watched:  # it is asked of what is not watched with each short job
             self._watched.remove(fd)
-            with suppress(ValueError):
-                self._selector.unregister(fd)
+            self._selector.unregister(fd)
 
     def call_in(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Calls once, `delay_s` from now."""

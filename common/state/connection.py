@@ -114,6 +114,8 @@ def check(client: redis.Redis, url: str) -> None:
 def _lacks_functions(client: Any) -> bool:
     try:
         client.fcall("penstock", 0)  # there is none of this name
+    except redis.exceptions.BusyLoadingError:  # to redis-py a ConnectionError; it is waited for
+        return False
     except redis.exceptions.ResponseError as error:
         return "unknown command" in str(error)
     return False

@@ -122,6 +122,17 @@ def test_a_server_without_functions_is_refused(start: Start) -> None:
         check(connect(url), url)
 
 
+def test_a_server_that_loads_is_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = start(*GOOD)
+    client = connect(url)
+
+    def loads(*_: object) -> None:
+        raise redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory")
+
+    monkeypatch.setattr(client, "fcall", loads)
+    check(client, url)
+
+
 @pytest.mark.parametrize("login", ["", ":wrong@", "me:s@"])
 def test_a_login_that_is_refused_is_not_a_redis_that_is_away(start: Start, login: str) -> None:
     url = start("--requirepass", "s", login=":s@").replace(":s@", login)

@@ -6,7 +6,7 @@ import pytest
 
 from penstock.common.jobs import job_id, rq_data
 from penstock.common.state import keys
-from support.scripted import EXECUTION_ID, done, new_job
+from support.scripted import EXECUTION_ID, bad, done, new_job
 
 
 def names(claimed):
@@ -158,6 +158,39 @@ def test_a_rider_is_started_to_rq_once_it_takes_long(cluster):
     assert cluster.job("q2")["started_at"] < cluster.job("q0")["ended_at"]
     node.advance(done(riders[1]))
     assert seen() == set()
+
+
+def test_a_rider_that_is_lost_or_comes_again_has_its_own_start(cluster):
+    cluster.submit(*(new_job(f"q{i}", retries=3) for i in range(2)))
+    node = cluster.node(slots=1)
+    first, rider = node.claim(1, ahead={"||m:f": 9})
+    cluster.pass_time(1)
+    node.beat(first.token, rider.token)
+    was = cluster.job("q1")["started_at"]
+    node.advance(done(first), bad(rider, retry_ms=0))
+    cluster.pass_time(60)
+    cluster.store.promote_due()
+    node.beat()
+    (again,) = node.claim(0, ahead={"||m:f": 9})
+    assert (again.token.attempt, again.rider) == (2, True)
+    assert "started_at" not in cluster.job("q1")
+    cluster.store.leave(node.id, node.incarnation, "daemon died")
+    (_, lost) = cluster.store.histories([rider.token.job])[0]
+    assert lost["started_at"] > was
+
+
+def test_settling_jobs_that_others_wait_for_leaves_room_for_claims(cluster):
+    firsts = [new_job(f"a{i}", dependents=f"b{i} c{i}") for i in range(60)]
+    seconds = [new_job(f"{letter}{i}", (f"a{i}",)) for i in range(60) for letter in "bc"]
+    cluster.submit(*firsts, *seconds[:20])
+    for number, start in enumerate(range(20, 120, 50), 1):
+        assert (
+            cluster.store.extend(cluster.id, ":static", number, False, seconds[start : start + 50])
+            == "OK"
+        )
+    node = cluster.node(slots=60, resources={"cpus": 60.0})
+    claimed = node.claim(60)
+    assert len(node.advance(*(done(one) for one in claimed), lanes=60).claimed) == 60
 
 
 def test_no_riders_while_another_node_idles(cluster):

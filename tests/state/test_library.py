@@ -30,6 +30,27 @@ def test_a_server_that_forgot_the_scripts_is_given_them(cluster):  # Q10
     assert run_all(cluster.client, [request, request]) == [[None], [None]]
 
 
+def test_where_memory_is_full_what_adds_is_refused_and_what_keeps_or_ends_goes_on(redis7):
+    client, refused = redis7.client, set()
+    scripts = Scripts()
+    load(client, scripts.library)
+    client.config_set("maxmemory", 1)
+    try:
+        for name, script in scripts.items():
+            try:
+                client.fcall(script.function, 0)  # what lacks its arguments fails later
+            except redis.exceptions.OutOfMemoryError:
+                refused.add(name)
+            except redis.exceptions.ResponseError:
+                pass
+    finally:
+        client.config_set("maxmemory", 0)
+    assert refused == {
+        "agenda_take", "control_enqueue", "control_fail", "control_settle", "control_start", "execution_extend",
+        "execution_retry", "execution_submit", "group_open", "job_log", "lock_acquire", "node_advance", "node_wait",
+    }  # fmt: skip
+
+
 def test_whoever_comes_second_finds_it_there(server):
     scripts = Scripts(Limits(max_crashes=77))
     load(server.client, scripts.library)

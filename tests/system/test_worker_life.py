@@ -408,3 +408,14 @@ def test_a_node_beats_while_redis_has_no_room_for_what_it_settles(site: Site) ->
             site.client.config_set("maxmemory", 0)
         assert run.result("a") == "held"
         assert run.job("a")["attempt"] == "1"
+
+
+def test_an_idle_node_ends_at_once_though_redis_is_full(site: Site) -> None:  # Q5
+    with site.worker("--concurrency", "1", PENSTOCK_DRAIN_S="60") as node:
+        until(lambda: node.slots, "its slot is warm")
+        site.client.config_set("maxmemory", 1024)
+        try:
+            node.supervisor.terminate()
+            assert node.supervisor.wait(20) == 0
+        finally:
+            site.client.config_set("maxmemory", 0)

@@ -109,7 +109,7 @@ class FakeSender:
     def hand_back(self, held: Held) -> None:
         self.back.append(held.token.job)
 
-    def run(self, request: Any, done: Any, refused: Any = None) -> None:
+    def run(self, request: Any, done: Any, refused: Any = None, again: bool = True) -> None:
         self.sent.append((request.args, done, refused))
 
     def take(self, claimed: list[Held]) -> None:

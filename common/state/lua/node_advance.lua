@@ -63,7 +63,7 @@ if status == 'OK' and not draining and not late then
   redis.call('ZREM', K.idle(), id)
   local other_idle = redis.call('ZCARD', K.idle()) > 0
   jobs = C.claim(n, claim_id, lanes, free, ahead, other_idle)
-  if F.touched >= STEP_LIMIT then Q.wake_again(id) end
+  if C.looked >= STEP_LIMIT then Q.wake_again(id) end
   local heads = 0
   for _, job in ipairs(jobs) do heads = heads + 1 - job[5] end
   if heads < lanes then

@@ -37,9 +37,9 @@ do
     local attempt, claim, since, needs = string.match(leases[i + 1], '^(%d+) (%S+) (%d+) ?(.*)$')
     if held[leases[i]] == claim or is_news(claim) then
       A.add(used, A.parse(needs), 1)
-      if needs == '' then S.show_rider(jobs[leases[i]], tonumber(since)) end
+      if needs == '' and jobs[leases[i]] then S.show_rider(jobs[leases[i]], tonumber(since)) end
     else
-      dropped[#dropped + 1] = { id = leases[i], attempt = tonumber(attempt), claim = claim }
+      dropped[#dropped + 1] = { id = leases[i], attempt = tonumber(attempt), claim = claim, since = tonumber(since) }
     end
   end
   if next(used) or next(n.used) then
@@ -60,7 +60,10 @@ if #dropped == 0 and not last.due then return answer(redis.call('ZCARD', K.ready
 for _, lease in ipairs(dropped) do
   redis.call('HDEL', K.node_leases(id), lease.id)
   local job = J.get(lease.id)
-  if J.holds(job, lease.attempt, lease.claim) then S.not_held(job) end
+  if J.holds(job, lease.attempt, lease.claim) then
+    job.since = lease.since
+    S.not_held(job)
+  end
 end
 F.run()
 -- Shorter than a time-out by the time between two beats, so that whoever was silent for

@@ -2,6 +2,7 @@
 -- Registers a node, or the same one anew. Leases of another incarnation move at once.
 -- ARGV  node, incarnation, hostname, capabilities, resources (slots among them), share of
 --       a cpu that a job takes which names none, time-out (ms), then pairs of fields
+-- FLAGS allow-oom
 -- RETURNS OK | TAKEN (a live node of this name runs on another host)
 -- KEEPS  one incarnation a node; its own leases and messages survive registering again.
 local id, incarnation, hostname = ARGV[1], ARGV[2], ARGV[3]

@@ -9,6 +9,7 @@ if not J.holds(job, attempt, claim) then return 'STALE' end
 local lease = redis.call('HGET', K.node_leases(n.id), id)
 local head, text = string.match(lease or '', '^(%d+ %S+ %d+) ?(.*)$')
 if not head then return 'STALE' end
+if text == '' then S.show_rider(job, tonumber(string.match(head, '%d+$')), true) end -- its lease says no more what it is
 local charge = A.parse(text)
 if ARGV[5] == '1' then
   charge.cpus, charge.slots = nil, nil

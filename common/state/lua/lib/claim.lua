@@ -115,7 +115,7 @@ end
 -- What jobs that follow one another in a claim have in common goes to the daemon once: the fields of
 -- `Work`, in its order. Returns its place in `C.works`.
 local last -- the job that `work_of` saw last; the next one is mostly alike
-each_call(function() C.works, last = {}, nil end)
+each_call(function() C.works, C.looked, last = {}, 0, nil end)
 local function is_like(job, other)
   local p, q = job.payload, other.payload
   return job.execution == other.execution and job.run == other.run and job.needs == other.needs
@@ -153,6 +153,7 @@ local function take(n, job, claim_id, free, rider)
   Q.fresh[job.id] = nil
   local attempt = TEXT[job.attempt]
   if rider then -- S.show_rider writes the rest, if it comes to that
+    if job.attempt > 1 then redis.call('HDEL', job.key, 'started_at') end
     redis.call('HSET', job.key, 'status', 'started', 'attempt', attempt, 'claim', claim_id, 'worker_name', n.id)
   else
     redis.call('HSET', job.key, 'status', 'started', 'attempt', attempt, 'claim', claim_id,
@@ -213,7 +214,7 @@ local function dismiss(r, n)
     return true
   end
   local x = X.get(job.execution)
-  F.touched = F.touched + 1
+  C.looked = C.looked + 1
   if X.closed(x) then
     remove(r) -- the cancel that is under way ends it, in its order
     return true
@@ -251,7 +252,7 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
   local wanted = lanes + riders_in(ahead)
   for _, level in ipairs(levels(n, math.min(wanted + 1, 64))) do
     for _, r in ipairs(level.readers) do served[#served + 1] = r end
-    while #claimed < math.min(wanted, CLAIM_LIMIT) and F.touched < STEP_LIMIT do
+    while #claimed < math.min(wanted, CLAIM_LIMIT) and C.looked < STEP_LIMIT do
       local r = oldest(level)
       if not r then break end
       local job = r.job

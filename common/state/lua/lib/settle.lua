@@ -16,15 +16,20 @@ end
 -- A job claimed ahead (a rider) is no started job to RQ's tools until it has been here for a while, and so
 -- runs, or takes longer than was thought: most have ended by then.
 local RIDES_MS = 500
-function S.show_rider(job, since)
-  if not job or NOW_MS - since < RIDES_MS then return end
-  redis.call('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. job.claim)
-  redis.call('HSETNX', job.key, 'started_at', iso(since))
+function S.show_rider(job, since, at_once)
+  if not at_once and NOW_MS >= since and NOW_MS - since < RIDES_MS then return end
+  if redis.call('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. job.claim) == 1 then
+    redis.call('HSET', job.key, 'started_at', iso(since))
+  end
+end
+-- When an attempt began; a rider that was never shown has only its lease (`job.since`).
+local function began(job)
+  return redis.call('HGET', job.key, 'started_at') or job.since and iso(job.since)
 end
 -- A daemon does not hold an attempt that it was given: the reply never reached it.
 local NOT_HELD = '{"type": "NodeLost", "message": "the node did not hold the attempt any more"}'
 function S.not_held(job)
-  H.record(job, 'lost', redis.call('HGET', job.key, 'started_at'), NOT_HELD)
+  H.record(job, 'lost', began(job), NOT_HELD)
   S.requeue(job, 'not held')
 end
 local function to_dead_letter(job, status, ...)
@@ -68,8 +73,7 @@ function S.lost(job, counter, limit, error, started_at)
   if X.closed(X.get(job.execution)) then return end
   local crashed = counter == 'crashes'
   local why, times = crashed and error or LOST, job[counter] + 1
-  H.record(job, crashed and 'crashed' or 'lost',
-    started_at or redis.call('HGET', job.key, 'started_at'), why)
+  H.record(job, crashed and 'crashed' or 'lost', started_at or began(job), why)
   if times >= limit or job.group and stopped_by(job.execution, job.group) then
     redis.call('ZREM', K.wip(job.origin), job.id .. ':' .. job.claim)
     if F.leave_out(job) then return end
