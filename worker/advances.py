@@ -33,8 +33,8 @@ class Claimant(Protocol):
     def lanes(self, coming: Coming = NOTHING) -> int:
         """Free lanes to claim for, beside those that what is coming will take."""
 
-    def free(self) -> dict[str, float]:
-        """Free resources by name."""
+    def free(self, coming: Coming = NOTHING) -> dict[str, float]:
+        """Free resources by name, beside those that what is coming will take."""
 
     def riders(self, coming: int) -> dict[str, int]:
         """Jobs to claim ahead, by function, when so many more are on their way."""
@@ -124,7 +124,7 @@ class Advances:
         self._send(lanes, {} if self.draining else self._claimant.riders(0))
         return True
 
-    def _send(self, lanes: int, riders: dict[str, int]) -> None:
+    def _send(self, lanes: int, riders: dict[str, int], coming: Coming = NOTHING) -> None:
         batch = self._next_settlements()
         behind = len(self._pending) >= MAX_BATCH  # what has ended is told before more begins
         if self._alone or behind:  # alone: if it is refused, the settlement is to blame
@@ -137,7 +137,7 @@ class Advances:
             self._claim_id(self._claims),
             [args for _, args, _ in batch],
             lanes,
-            self._claimant.free(),
+            self._claimant.free(coming),
             riders,
             self.draining,
         )
@@ -187,7 +187,7 @@ class Advances:
     def _go_on(self, coming: Coming) -> None:
         """Sends the next advance before the jobs that came are unpacked: Redis has work meanwhile."""
         riders = {} if self.draining else self._claimant.riders(coming.size)
-        self._send(0 if self.draining else self._claimant.lanes(coming), riders)
+        self._send(0 if self.draining else self._claimant.lanes(coming), riders, coming)
 
     def _refused(self, claim: int, batch: list[_Pending], error: str) -> None:
         """Redis refused an advance. A settlement that is at fault must not hold up the others."""

@@ -321,8 +321,8 @@ class Daemon(RqWorker):
     def lanes(self, coming: Coming = NOTHING) -> int:
         return self._pool.room(coming)
 
-    def free(self) -> dict[str, float]:
-        return self._pool.lanes.free()
+    def free(self, coming: Coming = NOTHING) -> dict[str, float]:
+        return self._pool.lanes.free(coming)
 
     def riders(self, coming: int) -> dict[str, int]:
         return self._pool.riders(coming)

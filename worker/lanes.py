@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ..common.jobs import NOTHING, Coming, Work
 from .devices import Devices
 from .held import Held
 from .lane import Lane, Owner
@@ -54,9 +55,12 @@ class Lanes:
         )
         return max(0, self._plan.concurrency - working)
 
-    def free(self) -> dict[str, float]:
-        """Resources that nothing here takes, by name."""
+    def free(self, coming: Coming = NOTHING) -> dict[str, float]:
+        """Resources that nothing here takes, nor what is coming will, by name."""
         left = {**self._plan.totals, "slots": float(self._plan.concurrency)}
+        for work in coming.heads:
+            for name, amount in self._charge(work).items():
+                left[name] = left.get(name, 0.0) - amount
         for lane in self._lanes:
             for name, amount in lane.charge.items():
                 if not (lane.waiting and name in ("cpus", "slots")):
@@ -65,8 +69,7 @@ class Lanes:
 
     def assign(self, held: Held, owner: Owner) -> Lane | None:
         """An idle lane that now has this to do, with what it needs; None if there is no room."""
-        charge = {"cpus": self._share, **held.work.needs, "slots": 1.0}
-        free = self.free()
+        charge, free = self._charge(held.work), self.free()
         fits = all(amount <= free.get(name, 0.0) + 1e-9 for name, amount in charge.items())
         if not fits or not self.room():
             return None
@@ -77,6 +80,9 @@ class Lanes:
         lane.todo.append(held)
         lane.key, lane.charge, lane.devices = held.key, charge, devices
         return lane
+
+    def _charge(self, work: Work) -> dict[str, float]:
+        return {"cpus": self._share, **work.needs, "slots": 1.0}
 
     def _idle_for(self, held: Held) -> Lane | None:
         """The idle lane that suits best: its code loaded, then none loaded, then any."""

@@ -125,8 +125,8 @@ class FakeNode:
     def lanes(self, coming: Coming = NOTHING) -> int:
         return self.room - len(coming.heads)
 
-    def free(self) -> dict[str, float]:
-        return {"cpus": 1.0}
+    def free(self, coming: Coming = NOTHING) -> dict[str, float]:
+        return {"cpus": 1.0 - len(coming.heads)}
 
     def riders(self, coming: int) -> dict[str, int]:
         return {"coming": coming}
@@ -237,11 +237,11 @@ def test_the_lanes_that_what_came_leaves_free_are_claimed_for_meanwhile(
     assert made.send()
     settle(made, sender, "a")
     sender.sent.pop()[1](reply(row("h", 0), row("r", 1)))
-    assert [args[3] for args, _, _ in sender.sent] == [2]
+    assert [args[3:5] for args, _, _ in sender.sent] == [[2, "cpus=0"]]
     made.drain()
     settle(made, sender, "b")
     sender.sent.pop()[1](reply(row("i", 0)))
-    assert [args[3:6] for args, _, _ in sender.sent] == [[0, "cpus=1", 1]], "it is to end"
+    assert [args[3:6] for args, _, _ in sender.sent] == [[0, "cpus=0", 1]], "it is to end"
     assert sender.sent[0][0][-1] == b"", "no riders either"
 
 

@@ -277,6 +277,14 @@ def test_riders_that_no_lane_serves_will_take_a_lane_too(node: Node) -> None:  #
     assert node.pool.room(Coming([], [work, other])) == 1
 
 
+def test_what_is_coming_is_not_offered_again(node: Node) -> None:  # Q4
+    """Redis knows its leases, and the node what a process that is being ended still takes: neither knows both."""
+    lanes = node.pool.lanes
+    lanes._plan = replace(lanes._plan, totals={"cpus": 4.0, "ram": 8.0}, concurrency=4)
+    coming = Coming([claimed(needs={"cpus": 3.0, "ram": 2.0}).work], [claimed().work])
+    assert lanes.free(coming) == {"cpus": 1.0, "ram": 6.0, "slots": 3.0}
+
+
 def test_a_job_that_waits_in_its_run_can_be_stopped(node: Node) -> None:  # W7
     [a] = node.take("a")
     seq = node.begin(a)
