@@ -277,7 +277,7 @@ def test_riders_that_no_lane_serves_will_take_a_lane_too(node: Node) -> None:  #
     assert node.pool.room(Coming([], [work, other])) == 1
 
 
-def test_what_is_coming_is_not_offered_again(node: Node) -> None:  # Q4
+def test_what_is_coming_is_not_offered_again(node: Node) -> None:  # Q3
     """Redis knows its leases, and the node what a process that is being ended still takes: neither knows both."""
     lanes = node.pool.lanes
     lanes._plan = replace(lanes._plan, totals={"cpus": 4.0, "ram": 8.0}, concurrency=4)
