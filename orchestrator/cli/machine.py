@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...common.errors import masked
+from ...common.errors import WaitTimeout, masked
 from . import loaded, session
 from .app import App, Command, pass_app
 from .output import clean, emit, show, write
@@ -43,9 +43,14 @@ def up(app: App, workers: int | str | None, name: str | None) -> None:
     try:
         with session.open_session(app) as opened:
             opened.service.await_node(READY_S)
-    except BaseException:
+    except BaseException as error:
         if not started.already:
             local.down(settings.home, settings.redis_url)
+        elif isinstance(error, WaitTimeout):
+            raise WaitTimeout(
+                "this machine is up already, but its worker is not: one that was drained stays away; "
+                "`penstock down`, then `penstock up`, starts another"
+            ) from None
         raise
     if app.json:
         emit(

@@ -430,7 +430,8 @@ def test_an_up_that_fails_ends_what_it_started(
     monkeypatch.setattr(service, "await_node", await_node, raising=False)
     monkeypatch.setattr(local, "up", lambda home, **options: local.Up(1, "u", "c", already))
     monkeypatch.setattr(local, "down", lambda home, url: ended.append(url))
-    assert penstock("up", "--redis-url", "redis://h/1")[0] == 4
+    code, _, err = penstock("up", "--redis-url", "redis://h/1")
+    assert (code, "`penstock down`, then `penstock up`" in err) == (4, already)
     assert ended == ([] if already else ["redis://h/1"])
 
 
