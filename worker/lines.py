@@ -260,9 +260,8 @@ class CommandLine(Line):
             return
         if isinstance(reply, hiredis.ReplyError):
             word = str(reply).partition(" ")[0]
-            may_not = (
-                word == "NOPERM" and asked.request is not None
-            )  # whoever set the ACL may mend it
+            # whoever set the ACL may mend it
+            may_not = word == "NOPERM" and asked.request is not None
             if word in PASSING or may_not:
                 log.warning("event=redis_refuses reason=%r", str(reply))
                 self._asked = None
