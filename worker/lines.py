@@ -227,8 +227,9 @@ class CommandLine(Line):
         return self._asked is None and self._connection is not None
 
     def call(self, done: Callable[[Any], None], *args: Any) -> None:
-        """Sends a plain command; `done(reply)` gets a ResponseError as a value."""
-        self._ask(_Asked(args, done))
+        """Sends a plain command; `done(reply)` gets a ResponseError as a value. It is dropped when Redis refuses it
+        for now."""
+        self._ask(_Asked(args, done, again=False))
 
     def run(self, done: Callable[[Any], None], request: Request, again: bool = True) -> None:
         """Runs a script; where the server does not know it, it is given the library first.
