@@ -84,6 +84,11 @@ class DataFolder:
         """True if the socket can lie in the data folder."""
         return len(os.fsencode(self.socket)) <= MAX_SOCKET_PATH
 
+    @property
+    def wanted(self) -> Path:
+        """The pipe that asks the host for another worker; there while its own was drained and has ended."""
+        return self.home / "wanted"
+
     def lock(self, name: str) -> Path:
         """The lock file of that name, see above."""
         return self.home / f"{name}.lock"

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from ..common.datafolder import DataFolder, open_log, tail
+from ..common.doorbell import Doorbell, ring
 from ..common.filelock import FileLock
 from ..common.nodename import node_name
 from ..common.tied import tied
@@ -54,10 +55,11 @@ class LocalHost:
     """One orchestrator and one worker for a data folder; either is restarted within 1 s.
 
     Only one host works in a folder at a time: where another process is it, this one
-    stands by and takes over when that one ends. `stop` is safe at any time and
-    twice; a stopped host is not started again. `orchestrator` and `worker` replace
-    the command lines. `on_failure` is called, from another thread, with the reason
-    when a process that died ten times in a row within 5 s is given up.
+    stands by and takes over when that one ends. A worker that was drained stays away
+    until another host is started for the folder. `stop` is safe at any time and twice;
+    a stopped host is not started again. `orchestrator` and `worker` replace the
+    command lines. `on_failure` is called, from another thread, with the reason when a
+    process that died ten times in a row within 5 s is given up.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class LocalHost:
             "worker", worker or worker_command(concurrency, name), env, folder.logs
         )
         self._lock = FileLock(folder.lock("host"))
+        self._wanted = folder.wanted
         self._on_failure = on_failure
         # A daemon: its wait for another process's lock cannot be interrupted.
         self._thread = threading.Thread(target=self._serve, name="local-host", daemon=True)
@@ -99,6 +102,11 @@ class LocalHost:
     def owner(self) -> bool:
         """True while this is the folder's host."""
         return self._lock.held
+
+    @property
+    def starts_worker(self) -> bool:
+        """False while the folder's worker, drained, stays away."""
+        return not self._wanted.exists()
 
     @property
     def orchestrator_pid(self) -> int | None:
@@ -126,6 +134,8 @@ class LocalHost:
             self._thread.start()
         if owner:
             self._started.wait()
+        else:
+            ring(self._wanted)
         return owner
 
     def stop(self) -> None:
@@ -161,6 +171,7 @@ class LocalHost:
             with self._deciding:
                 self._serving = not self._stopped
             if self._serving:
+                self._wanted.unlink(missing_ok=True)  # of a host that was killed
                 self._keep([self._orchestrator, self._worker])
         finally:
             self._started.set()
@@ -175,17 +186,23 @@ class LocalHost:
                 self._started.set()
                 pause = min((wait for wait in waits if wait is not None), default=None)
                 living = [part.pidfd for part in parts if part.alive]
-                ready = readable([self._ending.fd, *living], pause)
+                asked = [part.drained.fd for part in parts if part.drained is not None]
+                ready = readable([self._ending.fd, *asked, *living], pause)
                 if self._ending.fd in ready:
                     return
                 for part in parts:
                     if part.alive and part.pidfd in ready:
                         self._bury(part)
+                    elif part.drained is not None and part.drained.fd in ready:
+                        part.come_back()
         finally:
             _end(parts)
+            self._worker.come_back()
 
     def _bury(self, part: _Part) -> None:
         status = part.bury()
+        if part is self._worker and status == 0:
+            part.drained = Doorbell(self._wanted)
         logger.warning("event=part_died part=%s status=%d", part.name, status)
         if part.given_up:
             self.failure = (
@@ -207,9 +224,8 @@ class _Part:
         self.name = name
         self.log = logs / f"{name}.log"
         self.pidfd = -1
-        #: A worker that was told to drain has ended for good.
-        self.may_retire = name == "worker"
-        self.retired = False
+        #: Tells when another is wanted in place of a worker that was drained and has ended.
+        self.drained: Doorbell | None = None
         self._command = command
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
@@ -234,7 +250,7 @@ class _Part:
 
     def start_if_due(self) -> float | None:
         """Starts what should run; else the seconds until that is due, None for never."""
-        if self.alive or self.given_up or self.retired:
+        if self.alive or self.given_up or self.drained is not None:
             return None
         wait = self._due - time.monotonic()
         if wait > 0:
@@ -261,11 +277,16 @@ class _Part:
         os.close(self.pidfd)
         self.pidfd = -1
         status = self._process.wait() if self._process is not None else 0
-        self.retired = self.may_retire and status == 0
         quick = time.monotonic() - self._started < QUICK_S
         self._quick_deaths = self._quick_deaths + 1 if quick else 0
         self._due = time.monotonic() + PAUSE_S * self._quick_deaths
         return status
+
+    def come_back(self) -> None:
+        """A worker that was drained may start again."""
+        if self.drained is not None:
+            self.drained.close()
+            self.drained = None
 
     def send(self, sig: signal.Signals) -> None:
         """Sends the process, or for SIGKILL its whole group, a signal."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..common.datafolder import DataFolder
 from ..common.detached import NotReady, Report, start_detached
+from ..common.doorbell import ring
 from ..common.embedded import EmbeddedServer, await_end
 from ..common.errors import PenstockError
 from ..common.filelock import FileLock, is_owned
@@ -57,6 +58,11 @@ def host_home(home: Path, url: str | None) -> Path:
 def is_up(home: Path, url: str | None = None) -> bool:
     """True if `up` left a host running for this folder (and URL); starts nothing."""
     return is_owned(DataFolder(host_home(home, url)).lock("up"))
+
+
+def ask_for_worker(home: Path, url: str | None = None) -> None:
+    """Has the host that `up` left, if any, start a worker where its own was drained and has ended."""
+    ring(DataFolder(host_home(home, url)).wanted)
 
 
 def up(

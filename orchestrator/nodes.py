@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import WaitTimeout
@@ -46,11 +47,7 @@ def living(client: Any, timeout_s: float, *, hosted: bool, embedded: bool) -> Li
         beats, (seconds, _), leader, all_paused, paused = pipe.execute()
     oldest_ms = 1000 * int(seconds) - 1000 * timeout_s - 1000
     nodes = {member.decode(): beat >= oldest_ms for member, beat in beats}
-    with client.pipeline(transaction=False) as pipe:
-        for name in nodes:
-            pipe.hmget(keys.node(name), "state", "drain")
-        states = dict(zip(nodes, pipe.execute(), strict=True))
-    ending = {name for name, (state, drain) in states.items() if drain or state == b"draining"}
+    ending = {name for name, ends in _ending(client, nodes).items() if ends}
     return Living(
         nodes=nodes,
         draining=frozenset(ending),
@@ -79,15 +76,38 @@ def tell_of_pythons(client: Any, bundle: Bundle) -> None:
         )
 
 
-def await_one(client: Any, timeout_s: float) -> None:
-    """Returns when some node is registered. Raises WaitTimeout."""
+def await_one(client: Any, timeout_s: float, ask: Callable[[], None]) -> None:
+    """Returns when some node is registered that was not drained; calls `ask` before each look.
+
+    Raises WaitTimeout.
+    """
     deadline = time.monotonic() + timeout_s
-    while not _beats(client):
+    while True:
+        ask()
+        names = [member.decode() for member, _ in _beats(client)]
+        if not all(_ending(client, names).values()):
+            return
         left = deadline - time.monotonic()
+        if left <= 0 and names:
+            raise WaitTimeout(
+                "the worker was drained and still runs a job; try again when it has ended"
+            )
         if left <= 0:
             raise WaitTimeout("no worker has registered; its log is in the data folder")
         # An event may come between the question and the wait: look again soon.
         client.xread({keys.events(): "$"}, block=max(1, int(1000 * min(left, 0.2))))
+
+
+def _ending(client: Any, names: Iterable[str]) -> dict[str, bool]:
+    """Nodes by name: was it told to end?"""
+    with client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hmget(keys.node(name), "state", "drain")
+        found = pipe.execute()
+    return {
+        name: bool(drain) or state == b"draining"
+        for name, (state, drain) in zip(names, found, strict=True)
+    }
 
 
 def _beats(client: Any) -> list[tuple[bytes, float]]:

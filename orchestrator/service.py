@@ -86,7 +86,7 @@ class Service:
         self._workflows: OrderedDict[str, Workflow] = OrderedDict()
         self._artifacts: Artifacts | None = None
         #: does this process start orchestrator and worker itself? Then nobody is told to.
-        self.hosted = False
+        self.hosted: Callable[[], bool] = lambda: False
         # Any: redis-py types every reply as a union of all it might be.
         self._redis: Any = store.client
 
@@ -155,7 +155,7 @@ class Service:
             living = nodes.living(
                 self._redis,
                 settings.node_timeout_s,
-                hosted=self.hosted,
+                hosted=self.hosted(),
                 embedded=settings.redis_url is None,
             )
             explain(jobs, fields["status"], living)
@@ -429,9 +429,9 @@ class Service:
         """The nodes that are registered, by name."""
         return nodes.rows(self._redis)
 
-    def await_node(self, timeout_s: float) -> None:
-        """Returns when some node is registered. Raises WaitTimeout."""
-        nodes.await_one(self._redis, timeout_s)
+    def await_node(self, timeout_s: float, ask: Callable[[], None]) -> None:
+        """Returns when some node is there to take jobs; calls `ask` meanwhile. Raises WaitTimeout."""
+        nodes.await_one(self._redis, timeout_s, ask)
 
     def drain(self, node: str) -> None:
         """Tells a node to finish what runs and to take nothing more. Raises NotFound."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...common.errors import WaitTimeout, masked
+from ...common.errors import masked
 from . import loaded, session
 from .app import App, Command, pass_app
 from .output import clean, emit, show, write
@@ -30,6 +31,7 @@ def up(app: App, workers: int | str | None, name: str | None) -> None:
     """Leave server, orchestrator and worker running here.
 
     With a Redis URL, no server: orchestrator and worker join that Redis.
+    Where they run already, a worker that was drained is followed by another.
     Where no worker comes up, what was started is ended again.
     """
     from .. import local
@@ -42,15 +44,11 @@ def up(app: App, workers: int | str | None, name: str | None) -> None:
     started = local.up(settings.home, url=settings.redis_url, concurrency=slots, name=name)
     try:
         with session.open_session(app) as opened:
-            opened.service.await_node(READY_S)
-    except BaseException as error:
+            ask = partial(local.ask_for_worker, settings.home, settings.redis_url)
+            opened.service.await_node(READY_S, ask)
+    except BaseException:
         if not started.already:
             local.down(settings.home, settings.redis_url)
-        elif isinstance(error, WaitTimeout):
-            raise WaitTimeout(
-                "this machine is up already, but its worker is not: one that was drained stays away; "
-                "`penstock down`, then `penstock up`, starts another"
-            ) from None
         raise
     if app.json:
         emit(

@@ -105,7 +105,7 @@ def hosted(
         if host.failure:
             raise PenstockError(host.failure)
 
-    opened.service.hosted = True
+    opened.service.hosted = lambda: host.starts_worker
     with host:
         if told and not host.owner:
             say("a worker runs here already, with its own number of slots: -w and -p do nothing")

@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 import pytest
 
+from penstock.common.datafolder import DataFolder
+
 pytestmark = pytest.mark.system
 
 CODE = """
@@ -111,6 +113,13 @@ class Box:
             except (psutil.Error, OSError):
                 continue
         return found
+
+    def wait_until_drained(self, seconds: float = 10.0) -> None:
+        """Returns when the worker has ended that was told to."""
+        deadline = time.monotonic() + seconds
+        while not DataFolder(self.home).wanted.exists():
+            assert time.monotonic() < deadline, "the worker goes on"
+            time.sleep(0.05)
 
     def wait_until_empty(self, seconds: float = 10.0) -> list[str]:
         """What is still there after so long; the reaping of orphans may take a moment."""
@@ -207,6 +216,17 @@ def test_up_serves_submit_and_wait_until_down(box: Box) -> None:
     assert box("down").returncode == 0
     assert box.wait_until_empty() == []
     assert box.json("status", id_)["status"] == "succeeded"
+
+
+def test_a_drained_worker_is_followed_by_another_when_one_is_asked_for(box: Box) -> None:
+    assert box("up", "-w", "2").returncode == 0
+    for again in (["up"], ["run", "sweep.yaml"]):
+        [node] = box.json("worker", "ls")
+        assert box("worker", "drain", node["id"]).returncode == 0
+        box.wait_until_drained()
+        assert box(*again).returncode == 0
+    assert [node["concurrency"] for node in box.json("worker", "ls")] == [2]
+    assert box("down").returncode == 0
 
 
 def test_two_runs_at_once_in_one_folder_both_succeed(box: Box) -> None:

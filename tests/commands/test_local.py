@@ -24,6 +24,8 @@ URL = "unix:///nowhere"
 STAND_IN = [sys.executable, "-c", "import time; time.sleep(120)"]
 #: Ends at once, with a word about why.
 BROKEN = [sys.executable, "-c", "print('no such thing'); raise SystemExit(3)"]
+#: Ends as a worker does that was drained.
+DRAINED = [sys.executable, "-c", "print('drained')"]
 #: Does not end when it is asked to; says when it has come that far.
 DEAF = [
     sys.executable,
@@ -166,6 +168,23 @@ def test_a_second_host_stands_by_and_takes_over(make: Callable[..., LocalHost]) 
     first.stop()
     eventually(lambda: alive(second.worker_pid) and alive(second.orchestrator_pid))
     assert second.owner
+
+
+def test_a_drained_worker_stays_away_until_a_host_is_started(
+    make: Callable[..., LocalHost], home: Path
+) -> None:
+    first, log = make(worker=DRAINED), home / "log" / "worker.log"
+    first.start()
+    assert first.starts_worker
+    eventually(lambda: first.worker_pid is None and not first.starts_worker)
+    second = make()
+    assert not second.starts_worker
+    assert log.read_text() == "drained\n"
+    second.start()
+    eventually(lambda: log.read_text() == 2 * "drained\n" and not first.starts_worker)
+    first.stop()
+    eventually(lambda: alive(second.worker_pid))
+    assert second.starts_worker
 
 
 def test_a_host_that_stood_by_and_left_takes_nothing(make: Callable[..., LocalHost]) -> None:

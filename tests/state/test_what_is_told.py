@@ -67,7 +67,9 @@ def test_who_starts_orchestrator_and_worker_itself_is_not_told_to(cluster, servi
     service.compile_s = 0
     id_ = submitted(service)
     assert "start one" in reason(service, id_)
-    service.hosted = True
+    service.hosted = lambda: True
     assert reason(service, id_) == "an orchestrator is starting"
     Engine(cluster.store, 1, "o").perform(f"compile {id_}")
     assert reason(service, id_) == "a worker is starting"
+    service.hosted = lambda: False
+    assert reason(service, id_).startswith("no live worker; start one: ")

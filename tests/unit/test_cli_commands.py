@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -424,14 +424,13 @@ def test_an_up_that_fails_ends_what_it_started(
 ) -> None:
     ended = []
 
-    def await_node(timeout_s: float) -> None:
+    def await_node(timeout_s: float, ask: Callable[[], None]) -> None:
         raise WaitTimeout("no worker has registered")
 
     monkeypatch.setattr(service, "await_node", await_node, raising=False)
     monkeypatch.setattr(local, "up", lambda home, **options: local.Up(1, "u", "c", already))
     monkeypatch.setattr(local, "down", lambda home, url: ended.append(url))
-    code, _, err = penstock("up", "--redis-url", "redis://h/1")
-    assert (code, "`penstock down`, then `penstock up`" in err) == (4, already)
+    assert penstock("up", "--redis-url", "redis://h/1")[0] == 4
     assert ended == ([] if already else ["redis://h/1"])
 
 
