@@ -130,6 +130,38 @@ def test_riders_only_where_asked_and_never_with_needs(cluster):
     assert node.claim(0, ahead={"||other:f": 100}) == []
 
 
+def test_each_rider_comes_with_its_own_work(cluster):
+    odd = [
+        new_job("named", refs="x"), new_job("quick", timeout=7), new_job("exact", timeout_s=0.5),
+        new_job("tried", retries=2), new_job("policy", retry='{"max": 1}'),
+    ]  # fmt: skip
+    others = [job for i, one in enumerate(odd) for job in (one, new_job(f"plain{i}"))]
+    stays = [new_job("stays", run="m:g"), new_job("behind")]
+    cluster.submit(new_job("head"), new_job("plain"), *others, *stays)
+    node = cluster.node(slots=1)
+    held = node.claim(1, ahead={"||m:f": 99})
+    assert names(held) == ["head", "plain", *(one.name for one in others)]
+    tried = next(one for one in held if one.name == "tried")
+    assert tried.work.retries_left == 2
+    back = [one for one in held if one.name != "tried"]
+    node.advance(bad(tried, retry_ms=0))  # its next attempt is another than theirs
+    cluster.store.handback("n1", "n1inc", [one.token for one in back])
+    cluster.pass_time(1)
+    cluster.store.promote_due()
+    all_of_them = node.claim(1, ahead={"||m:f": 99, "||m:g": 1})
+    assert names(all_of_them) == [*(one.name for one in back), "stays", "behind", "tried"]
+    by_name = {one.name: one for one in all_of_them}
+    attempts = {name: one.token.attempt for name, one in by_name.items() if one.token.attempt != 1}
+    assert attempts == {"tried": 2}
+    work = {name: one.work for name, one in by_name.items()}
+    limits = {name: one.timeout_s for name, one in work.items() if one.timeout_s != 300}
+    assert limits == {"quick": 7, "exact": 0.5}
+    assert [name for name, one in work.items() if one.refs] == ["named"]
+    assert [name for name, one in work.items() if one.retry] == ["policy"]
+    assert [name for name, one in work.items() if one.retries_left == 1] == ["tried"]
+    assert [name for name, one in work.items() if one.run != "m:f"] == ["stays"]
+
+
 def test_a_rider_is_started_to_rq_once_it_takes_long(cluster):
     cluster.submit(*(new_job(f"q{i}") for i in range(3)))
     node = cluster.node(slots=1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.common.state.store import Store
-from support.histories import History, scripts
+from support.histories import History, everything, frozen_scripts, scripts
 
 
 @pytest.mark.parametrize("step_limit", [200, 5])
@@ -25,3 +25,18 @@ def test_everything_ends_and_adds_up(redis7, full, figure, step_limit, ends):
         except BaseException as error:
             raise AssertionError(f"seed {seed}") from error
     figure(f"{count} histories, 0 violations")
+
+
+@pytest.mark.parametrize("step_limit", [200, 5])
+def test_jobs_that_are_alike_come_out_as_any_others(redis7, full, step_limit):
+    """`ride_along` and `settle_alike` are only quicker: one by one the same history comes to the same."""
+    for seed in range(300 if full else 20):
+        outcomes = []
+        for one_by_one in (False, True):
+            redis7.client.flushall()
+            store = Store(redis7.client, scripts=frozen_scripts(step_limit, one_by_one))
+            history = History(store, seed, ends=seed % 2 == 0)
+            for _ in range(history.draw.randint(30, 250)):
+                history.step()
+            outcomes.append(everything(redis7.client, history.id))
+        assert outcomes[0] == outcomes[1], f"seed {seed}"

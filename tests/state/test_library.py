@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import pytest
 import redis
 
@@ -9,6 +12,7 @@ from penstock.common.jobs import Settlement, Token
 from penstock.common.state import keys
 from penstock.common.state.scripts import OTHERS_KEPT, Limits, Scripts, load, run, run_all
 from penstock.common.state.store import settlement_args
+from support.histories import LIB
 from support.scripted import done, new_job
 
 
@@ -97,3 +101,16 @@ def test_what_a_call_had_collected_when_it_failed_is_not_written_by_the_next(clu
     assert cluster.client.hgetall(keys.node_leases(node.id)) == leases
     node.advance(done(job))
     assert cluster.statuses("a") == ["finished"]
+
+
+def test_no_two_parts_of_the_library_give_one_name_to_two_things():
+    """They share one scope: the later one would hide the other from all that comes behind it."""
+    declared = re.compile(r"^local (?:function )?([\w, ]+?)(?:\(.*| = .*| --.*)?$", re.MULTILINE)
+    names = Counter(
+        name.strip()
+        for path in LIB.glob("*.lua")
+        for found in declared.findall(path.read_text())
+        for name in set(found.split(","))
+    )
+    assert len(names) > 100
+    assert [name for name, times in names.items() if times > 1] == []

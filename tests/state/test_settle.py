@@ -21,11 +21,12 @@ def test_results_are_kept_to_the_letter(cluster):
     assert cluster.client.zscore(keys.finished("any.p5"), job_id(EXECUTION_ID, "a"))
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])
 @pytest.mark.parametrize("change", ["attempt", "claim", "settled", "canceled", "given away"])
-def test_a_stale_token_changes_nothing(cluster, change):
+def test_a_stale_token_changes_nothing(cluster, change, beside):
     cluster.submit(new_job("a", retries=1), new_job("other"))
     node = cluster.node()
-    job, _ = node.claim(2)
+    job, other = node.claim(2)
     token = job.token
     if change == "attempt":
         token = Token(token.job, 2, token.claim)
@@ -38,8 +39,42 @@ def test_a_stale_token_changes_nothing(cluster, change):
     else:
         cluster.store.handback("n1", "n1inc", [token])
     before = cluster.job("a")
-    assert node.advance(Settlement(token, "finished", b'"late"')).verdicts == ["STALE"]
+    more = [done(other)] if beside else []
+    found = node.advance(*more, Settlement(token, "finished", b'"late"')).verdicts
+    assert found == [*(["STALE" if change == "canceled" else "OK"] * beside), "STALE"]
     assert cluster.job("a") == before
+
+
+def test_what_ends_after_the_failure_that_ends_its_execution_is_not_recorded(cluster):
+    cluster.submit(*(new_job(name) for name in "abcde"), policy="fail_fast")
+    node = cluster.node(slots=5, resources={"cpus": 5.0})
+    a, b, c, d, e = node.claim(5)
+    found = node.advance(done(a), done(b), bad(c), done(d), done(e))
+    assert found.verdicts == ["OK", "OK", "OK", "STALE", "STALE"]
+    ends = ["finished", "finished", "failed", "canceled", "canceled"]
+    assert cluster.statuses(*"abcde") == ends
+
+
+def test_jobs_that_end_together_end_each_as_it_would_alone(cluster):  # Q5 W6
+    plain = [new_job(f"p{i}") for i in range(3)]
+    more = [new_job("up", dependents="down"), new_job("down", ("up",)), new_job("low", priority=1)]
+    cluster.submit(*plain, *more)
+    node = cluster.node(slots=5)
+    claimed = {one.name: one for one in node.claim(5)}
+    ends = [
+        done(claimed[name], b'"%s"' % name.encode()) for name in ("p0", "p1", "up", "p2", "low")
+    ]
+    assert node.advance(*ends).verdicts == ["OK"] * 5
+    for name in ("p0", "p1", "p2", "up", "low"):
+        found = cluster.job(name)
+        assert (found["status"], found["result"]) == ("finished", f'"{name}"')
+        queue = "any.p1" if name == "low" else "any.p5"
+        assert cluster.client.zscore(keys.finished(queue), job_id(EXECUTION_ID, name))
+        assert cluster.client.zcard(keys.wip(queue)) == 0
+    assert cluster.statuses("down") == ["queued"]
+    assert cluster.client.hlen(keys.node_leases("n1")) == 0
+    assert cluster.store.execution(EXECUTION_ID)["finished"] == "5"
+    assert cluster.client.hget(keys.node("n1"), "used") == b""
 
 
 def test_a_failed_attempt_is_retried_when_its_time_has_come(cluster):

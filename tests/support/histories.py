@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from penstock.orchestrator.engine.work import Engine
 from penstock.orchestrator.service import Service
 
 from .scripted import (
+    SHIFT_KEY,
     SHIFTED_NOW,
     Cluster,
     Node,
@@ -28,14 +30,61 @@ from .scripted import (
     check_transitions,
     done,
 )
+from .transitions import transitions
 
-FINISH = Path(__file__).parents[2] / "common/state/lua/lib/finish.lua"
+LIB = Path(__file__).parents[2] / "common/state/lua/lib"
+#: a clock that only the test moves
+FROZEN_NOW = f"""
+local NOW_MS, NOW_US
+each_call(function() NOW_MS, NOW_US = 1796000000000 + tonumber(redis.call('GET', '{SHIFT_KEY}') or 0), 0 end)
+"""
 
 
 def scripts(step_limit: int, now: str = SHIFTED_NOW) -> Scripts:
     """The scripts, with a clock for tests and so many jobs touched at most."""
-    finish = FINISH.read_text().replace("STEP_LIMIT = 200", f"STEP_LIMIT = {step_limit}")
-    return Scripts(replace={"now": now, "finish": finish})
+    return Scripts(replace={"now": now, "finish": _finish(step_limit)})
+
+
+def frozen_scripts(step_limit: int, one_by_one: bool) -> Scripts:
+    """The same under FROZEN_NOW; `one_by_one`: without the quick ways for jobs that are alike."""
+    changed = {"now": FROZEN_NOW, "finish": _finish(step_limit)}
+    for part, loop in (("claim", "while took < most do"), ("settle", "while places[i] do")):
+        text = (LIB / f"{part}.lua").read_text()
+        assert loop in text
+        changed[part] = text.replace(loop, "while false do") if one_by_one else text
+    return Scripts(replace=changed)
+
+
+def _finish(step_limit: int) -> str:
+    text = (LIB / "finish.lua").read_text()
+    return text.replace("STEP_LIMIT = 200", f"STEP_LIMIT = {step_limit}")
+
+
+def everything(client: Any, execution: str) -> dict[str, Any]:
+    """All keys and what they hold, with `X` for that execution's id, but for what is drawn anew each time."""
+
+    def text(value: Any) -> Any:
+        if isinstance(value, bytes):
+            value = value.decode()
+        if isinstance(value, str):
+            return re.sub(r"[0-9a-f]{32}", "UUID", value.replace(execution, "X"))
+        if isinstance(value, dict):
+            return {text(name): text(one) for name, one in value.items()}
+        if isinstance(value, set):
+            return {text(one) for one in value}
+        return [text(one) for one in value] if isinstance(value, list | tuple) else value
+
+    reads = {
+        b"hash": client.hgetall,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"string": client.get,
+    }
+    kinds = {key: client.type(key) for key in client.scan_iter(count=1000)}
+    found = {text(key): text(reads[kind](key)) for key, kind in kinds.items() if kind in reads}
+    events = [{**row, "ms": "any"} for row in transitions(client)]
+    return {**found, "events": text(events)}
 
 
 class History:
@@ -113,10 +162,11 @@ class History:
         count = self.draw.randint(0, len(held))
         ended, self.held[node.id] = held[:count], held[count:]
         ends = [self._end(one, kindly) for one in ended]
-        lanes = 3 - len(self.held[node.id])
-        answer = node.advance(*ends, lanes=lanes)
+        lanes = max(0, 3 - len(self.held[node.id]))
+        ahead = {"||m:f": self.draw.choice([0, 0, 2, 9])}
+        answer = node.advance(*ends, lanes=lanes, ahead=ahead)
         if self.draw.random() < 0.2:
-            answer = node.again(*ends, lanes=lanes)
+            answer = node.again(*ends, lanes=lanes, ahead=ahead)
         if answer.unknown:
             node.register()
         self.held[node.id] += answer.claimed

@@ -35,7 +35,12 @@ local DECIDING = { origin = true, group = true, dependents = true, needs = true,
 local is_common = { __index = fields }
 local own = 6 + tonumber(ARGV[5])
 for i = 6, own - 1 do common[i] = ARGV[i] end
-for i = 6, own - 1, 2 do fields[ARGV[i]] = ARGV[i + 1] end
+local special = false
+for i = 6, own - 1, 2 do
+  fields[ARGV[i]] = ARGV[i + 1]
+  special = special or SELDOM[ARGV[i]]
+end
+if special then common[own], common[own + 1] = 'special', '1' end
 
 -- What the jobs have of their own stands in ARGV from `begins[i]` to `ends[i]`.
 local names, upstreams_of, begins, ends, count, alike = {}, {}, {}, {}, 0, true
@@ -46,7 +51,7 @@ while at <= arguments do
   at = at + 3 + tonumber(ARGV[at + 2])
   ends[count] = at - 1
   alike = alike and upstreams_of[count] == ''
-  for i = begins[count], ends[count], 2 do alike = alike and not DECIDING[ARGV[i]] end
+  for i = begins[count], ends[count], 2 do alike = alike and not (DECIDING[ARGV[i]] or SELDOM[ARGV[i]]) end
 end
 -- Writes a job's own fields into `row`, behind the `length` that are there; how many there are then.
 local function add_own(row, length, i)
@@ -64,7 +69,11 @@ local function new_job(i)
     row[#row + 1], row[#row + 2] = 'upstreams', upstreams_of[i]
   end
   add_own(row, #row, i)
+  local is_special = special
   for at = begins[i], ends[i], 2 do
+    if SELDOM[ARGV[at]] and not is_special then
+      is_special, row[#row + 1], row[#row + 2] = true, 'special', '1'
+    end
     if DECIDING[ARGV[at]] then
       if its == fields then its = setmetatable({}, is_common) end
       its[ARGV[at]] = ARGV[at + 1]

@@ -16,15 +16,24 @@ local function take_heads(r)
   if r.taken > 0 then redis.call('LTRIM', r.key, r.taken, -1) end
   r.taken = 0
 end
+-- What a claim reads of an entry.
+local function read_waiting(key)
+  local v = redis.call('HMGET', key, 'status', 'run', 'data', 'timeout', 'retries', 'attempt', 'special')
+  if v[7] then
+    local more = redis.call('HMGET', key, 'needs', 'refs', 'timeout_s', 'retry', 'retries_left', 'reserved_by')
+    v[7], v[8], v[9], v[10], v[11], v[12] = unpack(more, 1, 6)
+  end
+  return v
+end
 -- An entry as a claim looks at it, with what goes to the daemon. Dates are compared between lists only.
 local function waiting_job(id, r)
   local key = K.job(id)
-  local v = redis.call('HMGET', key, 'status', 'run', 'data', 'timeout', 'retries', 'attempt', 'needs', 'refs',
-    'timeout_s', 'retry', 'retries_left', 'reserved_by')
+  local v = read_waiting(key)
   if not v[1] then return { id = id, status = 'gone', enqueued_at = '' } end
   local execution, name = parts_of(id)
   local job = job_table(id, key, execution, name, v[1], r.name, v[6], nil, nil, nil, nil, v[7], 'run', v[2],
     r.dated and redis.call('HGET', key, 'enqueued_at') or nil, 0)
+  job.fields = v
   job.payload = { data = v[3] or '', refs = v[8] or '', timeout_s = v[9] or v[4] or '0', retry = v[10] or '',
     retries_left = v[11] or v[5] or '0', reserved_by = v[12] or nil }
   return job
@@ -73,7 +82,7 @@ local function reserve(job)
   if not best then return end
   best.reserved = job.id .. ' ' .. (NOW_MS + RESERVE_MS)
   redis.call('HSET', K.node(best.id), 'reserved', best.reserved)
-  redis.call('HSET', job.key, 'reserved_by', best.id, 'passed', 0)
+  redis.call('HSET', job.key, 'reserved_by', best.id, 'passed', 0, 'special', 1)
   event('node_reserved', 'node', best.id, 'execution', job.execution, 'job', job.job)
 end
 -- The node that keeps itself free for this job, if its reservation still stands.
@@ -173,6 +182,36 @@ local function take(n, job, claim_id, free, rider)
   end
   X.count(X.get(job.execution), 'running', 1)
   return to_daemon(job, rider)
+end
+
+-- Those behind a rider that are like it, in all but what is a job's own, ride as well, up to `most` of them, and
+-- without a table for each. What is not like it is read again, as any other. How many these are.
+local function ride_along(r, n, first, claim_id, most, claimed)
+  local w, start, attempt, work = first.fields, first.execution .. '-', TEXT[first.attempt], work_of(first)
+  local lease, leases, names = attempt .. ' ' .. claim_id .. ' ' .. TEXT[NOW_MS] .. ' ', {}, {}
+  local took, had = 0, #claimed
+  while took < most do
+    local id = r.page[r.at + took]
+    if not id or string.sub(id, 1, #start) ~= start then break end
+    local key = K.job(id)
+    local v = read_waiting(key)
+    if v[1] ~= 'queued' or v[2] ~= w[2] or v[4] ~= w[4] or v[5] ~= w[5] or v[6] ~= w[6] or v[7] ~= w[7]
+      or v[8] ~= w[8] or v[9] ~= w[9] or v[10] ~= w[10] or v[11] ~= w[11] or v[12] then break end
+    if first.attempt > 1 then redis.call('HDEL', key, 'started_at') end
+    redis.call('HSET', key, 'status', 'started', 'attempt', attempt, 'claim', claim_id, 'worker_name', n.id)
+    Q.fresh[id] = nil
+    took = took + 1
+    names[took], leases[2 * took - 1], leases[2 * took] = string.sub(id, #start + 1), id, lease
+    claimed[had + took] = { id, first.attempt, v[3] or '', work, 1 }
+  end
+  if took > 0 then
+    redis.call('HSET', n.leases_key, unpack(leases))
+    job_events('job_started', first.execution, names, 'attempt', attempt, 'node', n.id, 'queue', first.origin,
+      'rider', '1')
+    r.at, r.taken, C.looked = r.at + took, r.taken + took, C.looked + took
+    X.count(X.get(first.execution), 'running', took)
+  end
+  return took
 end
 
 -- Queues this node may serve, in groups of one priority, highest first.
@@ -276,6 +315,9 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
           ahead[key] = riders - 1
           remove(r)
           claimed[#claimed + 1] = take(n, job, claim_id, free, true)
+          if #level.readers == 1 and r.skipped == 0 then
+            ahead[key] = ahead[key] - ride_along(r, n, job, claim_id, math.min(riders - 1, CLAIM_LIMIT - #claimed, STEP_LIMIT - C.looked), claimed)
+          end
         end
       end
     end

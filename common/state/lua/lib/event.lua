@@ -33,3 +33,11 @@ local function job_event(name, execution, job, field1, value1, field2, value2, f
   together = { name = name, execution = execution, jobs = { job }, value1 = value1, value2 = value2,
     value3 = value3, value4 = value4, fields = { field1, value1, field2, value2, field3, value3, field4, value4 } }
 end
+-- The same transition of many jobs.
+local function job_events(name, execution, jobs, ...)
+  write_events()
+  for i = 1, #jobs, TOGETHER do
+    local some = table.concat(jobs, ' ', i, math.min(i + TOGETHER - 1, #jobs))
+    add_event(name, 'execution', execution, 'job', some, ...)
+  end
+end

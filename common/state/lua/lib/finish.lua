@@ -19,7 +19,7 @@ end
 local group_child_ended -- below: a fan-out ends by `finish` as well
 local dependents_of -- of jobs that ended in this script
 
--- The one place where a job reaches a terminal state. `...` are further fields.
+-- The one place where a job reaches a terminal state, but for those of F.finished. `...` are further fields.
 function F.finish(job, status, ...)
   local x = X.get(job.execution)
   redis.call('HSET', job.key, 'status', status, 'ended_at', now_iso(), ...)
@@ -90,6 +90,20 @@ local function group_check(x_id, name)
   elseif created > 0 and created < total and created - settled <= math.floor(tonumber(v[5] or 1000) / 2)
     and redis.call('HSETNX', K.group(x_id, name), 'asked', 1) == 1 then
     post_agenda(X.get(x_id).domain, 'expand ' .. x_id .. ' ' .. name)
+  end
+end
+
+-- What follows where jobs of one execution, queue and fan-out (if any) have ended well, at their first attempt,
+-- that hold no place and for which no other waits: as F.finish, whose changes of their hashes are made already.
+function F.finished(x, origin, group, ids, names)
+  x.expires_s = x.expires_s or TEXT[math.floor(NOW_MS / 1000) + x.ttl_s]
+  for _, id in ipairs(ids) do do_later('ZADD', K.finished(origin), x.expires_s, id) end
+  X.count(x, 'finished', #ids)
+  X.count(x, 'running', -#ids)
+  job_events('job_finished', x.id, names, 'attempt', '1')
+  if group then
+    count_later(K.group(x.id, group), 'settled', #ids)
+    check_later(x.id, group)
   end
 end
 

@@ -6,6 +6,9 @@ local J = {}
 local WORK = { needs = true, kind = true, run = true, enqueued_at = true, waits = true, reason = true }
 local OTHERS = { on_failure = true, tolerated = true, worker_name = true, retries_left = true, retries = true,
   crashes = true, losses = true, passed = true, reserved_by = true, unmet = true }
+-- Fields that few jobs have, and that a claim reads only where the field `special` says that there are any: a
+-- field that is not there is looked for through all the others.
+local SELDOM = { needs = true, refs = true, timeout_s = true, retry = true, retries_left = true, reserved_by = true }
 local NUMBERS = { retries = true, crashes = true, losses = true, passed = true }
 local classes
 each_call(function() classes = {} end)
@@ -57,9 +60,15 @@ local function job_table(id, key, execution, name, status, origin, attempt, clai
   if reason then job.reason = reason end
   return job
 end
+-- The execution and the name in an id; the next one is mostly of the same execution.
+local parted, start = nil, '-'
 local function parts_of(id)
-  local at = string.find(id, '-', 1, true)
-  if at then return string.sub(id, 1, at - 1), string.sub(id, at + 1) end
+  if string.sub(id, 1, #start) ~= start then
+    local at = string.find(id, '-', 1, true)
+    if not at then return nil end
+    parted, start = string.sub(id, 1, at - 1), string.sub(id, 1, at)
+  end
+  return parted, string.sub(id, #start + 1)
 end
 -- nil when it is gone.
 function J.get(id)
@@ -70,14 +79,17 @@ function J.get(id)
   local execution, name = parts_of(id)
   return job_table(id, key, execution, name, unpack(v, 1, 13))
 end
--- The same of one that somebody says to hold.
+-- The same of one that somebody says to hold. What RQ's tools were never shown as started (a rider) has no
+-- `started_at`.
 function J.held(id)
   local key = K.job(id)
-  local v = redis.call('HMGET', key, 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents')
+  local v = redis.call('HMGET', key, 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
+    'started_at')
   if not v[1] then return nil end
   local execution, name = parts_of(id)
   return setmetatable({ id = id, key = key, execution = execution, job = name, status = v[1], origin = v[2],
-    attempt = tonumber(v[3] or 0), claim = v[4], group = v[5], gate = v[6], dependents = v[7] }, lazy)
+    attempt = tonumber(v[3] or 0), claim = v[4], group = v[5], gate = v[6], dependents = v[7],
+    started_at = v[8] }, lazy)
 end
 -- One that is not in Redis yet: `row` is its key and its fields, as HSET takes them, with
 -- its status first. It is written with the first change of its status, or by J.write.

@@ -11,11 +11,16 @@ local function do_later(command, key, a, b)
   end
   local one = by_key[key]
   if not one then
-    one = { command, key }
+    one = { command, key, last = 2 }
     by_key[key] = one
   end
-  one[#one + 1] = a
-  one[#one + 1] = b
+  local at = one.last + 1
+  one[at] = a
+  if b then
+    at = at + 1
+    one[at] = b
+  end
+  one.last = at
 end
 local function count_later(key, field, by)
   local fields = counts[key] or {}
@@ -27,7 +32,7 @@ local function write_later()
   for _, by_key in pairs(later) do
     for key, one in pairs(by_key) do
       by_key[key] = nil
-      redis.call(unpack(one))
+      redis.call(unpack(one, 1, one.last))
     end
   end
   for key, fields in pairs(counts) do

@@ -10,7 +10,7 @@ function N.get(id)
   n = { id = id, incarnation = v[1] or nil, tags = {}, charges = {}, fits = {}, leases = {}, total = A.parse(v[3]), used = A.parse(v[4]),
     timeout_ms = tonumber(v[5] or redis.call('HGET', K.maintenance(), 'timeout_ms') or 3000), share = tonumber(v[6] or 1), reserved = v[7] or nil,
     claim = v[8] or nil, verdicts = v[9] or '', state = v[10] or '', hostname = v[11] or '',
-    drain = v[12] }
+    drain = v[12], leases_key = K.node_leases(id) }
   for tag in string.gmatch(v[2] or '', '%S+') do n.tags[tag] = true end
   N.cache[id] = n
   return n
@@ -69,19 +69,24 @@ function N.read_leases(n, ids)
   local leases = redis.call('HMGET', K.node_leases(n.id), unpack(ids))
   for i, id in ipairs(ids) do n.leases[id] = leases[i] end
 end
+local parsed_leases -- by their texts: those of riders that were claimed together are the same
+each_call(function() parsed_leases = {} end)
 -- Ends the lease of this token, and gives back what it took. (A claim alone does not tell:
 -- one that comes again when the node was forgotten meanwhile gives out a further attempt.)
 function N.drop_lease(n, job_id, attempt, claim)
   local lease = n.leases[job_id]
   if lease == nil then lease = redis.call('HGET', K.node_leases(n.id), job_id) end
   if not lease then return end
-  local token = TEXT[attempt] .. ' ' .. claim .. ' '
-  if string.sub(lease, 1, #token) ~= token then return end
+  local is = parsed_leases[lease]
+  if not is then
+    local its_attempt, its_claim, needs = string.match(lease, '^(%d+) (%S+) %d+ ?(.*)$')
+    is = { attempt = tonumber(its_attempt), claim = its_claim, amounts = needs ~= '' and A.parse(needs) }
+    parsed_leases[lease] = is
+  end
+  if is.attempt ~= attempt or is.claim ~= claim then return end
   n.leases[job_id] = false
-  do_later('HDEL', K.node_leases(n.id), job_id)
-  local at = string.find(lease, ' ', #token + 1, true) -- behind the time
-  local needs = at and string.sub(lease, at + 1) or ''
-  if needs ~= '' then A.add(n.used, A.parse(needs), -1) end
+  do_later('HDEL', n.leases_key, job_id)
+  if is.amounts then A.add(n.used, is.amounts, -1) end
 end
 -- Late long before its time-out: of the beats of one time-out (three or more) half are missing.
 local function is_late(id, beat)

@@ -37,7 +37,8 @@ local function to_dead_letter(job, status, ...)
   F.finish(job, status, ...)
 end
 local function retry(job, delay_ms, error)
-  redis.call('HSET', job.key, 'status', 'scheduled', 'error', error, 'retries_left', job.retries_left - 1)
+  redis.call('HSET', job.key, 'status', 'scheduled', 'error', error, 'retries_left', job.retries_left - 1,
+    'special', 1)
   redis.call('HDEL', job.key, 'claim')
   redis.call('ZADD', K.due(), NOW_MS + delay_ms, job.id)
   if delay_ms < 2500 then ring_bell('') end -- sooner than orchestrators look by themselves
@@ -103,6 +104,43 @@ local function append_log(job, attempt, node, text, at)
   if room > 0 then redis.call('APPEND', key, string.sub(text, 1, room)) end
 end
 S.append_log = append_log
+-- Settles the settlements from the one at argv[places[first]] on that one would tell of in the same words: of one
+-- execution, queue and fan-out, first attempts that ended well and said no more than their result, hold no place,
+-- and for which no other job waits. Without a table for each. How many these are; S.settle takes the others.
+function S.settle_alike(argv, n, ids, places, first)
+  local i, ended, names, now = first, {}, {}, now_iso()
+  local x, start, origin, group
+  while places[i] do
+    local id, from = ids[i], places[i]
+    local claim = argv[from + 2]
+    if argv[from + 1] ~= '1' or argv[from + 3] ~= 'finished' or argv[from + 6] ~= '0' then break end
+    if i == first then
+      local x_id = parts_of(id)
+      x = x_id and X.get(x_id)
+      if not x or X.closed(x) then break end
+      start = x_id .. '-'
+    elseif string.sub(id, 1, #start) ~= start then
+      break
+    end
+    local key = K.job(id)
+    local v = redis.call('HMGET', key, 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
+      'started_at')
+    if v[1] ~= 'started' or v[3] ~= '1' or v[4] ~= claim or v[6] or v[7] and v[7] ~= '' then break end
+    if i == first then
+      origin, group = v[2], v[5]
+    elseif v[2] ~= origin or v[5] ~= group then
+      break
+    end
+    N.drop_lease(n, id, 1, claim)
+    if v[8] then do_later('ZREM', K.wip(origin), id .. ':' .. claim) end
+    redis.call('HSET', key, 'status', 'finished', 'ended_at', now,
+      'started_at', iso(NOW_MS - tonumber(argv[from + 5])), 'result', argv[from + 4])
+    i = i + 1
+    ended[i - first], names[i - first] = id, string.sub(id, #start + 1)
+  end
+  if i > first then F.finished(x, origin, group, ended, names) end
+  return i - first
+end
 -- Returns OK, or STALE when the token does not hold or the execution was closed, with
 -- nothing recorded.
 function S.settle(n, id, attempt, claim, outcome, result, took_ms, error, metrics, retry_ms, log)
@@ -119,7 +157,7 @@ function S.settle(n, id, attempt, claim, outcome, result, took_ms, error, metric
     S.lost(job, 'crashes', CFG.max_crashes, error, started_at)
     return 'OK'
   end
-  if job.origin then do_later('ZREM', K.wip(job.origin), id .. ':' .. claim) end
+  if job.started_at then do_later('ZREM', K.wip(job.origin), id .. ':' .. claim) end
   if outcome == 'finished' then
     if attempt > 1 then redis.call('HDEL', job.key, 'error') end
     if metrics and job.group then F.look_at(job, metrics) end
