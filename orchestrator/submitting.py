@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from contextlib import closing
 from itertools import islice
 
 import redis
@@ -50,9 +51,10 @@ def submit(
         )
     if found == execution:
         try:
-            for chunk in chunks:
-                if store.extend(execution, *chunk) in ("CLOSED", "RETRYING"):
-                    break
+            with closing(store.extend_each(execution, chunks)) as verdicts:
+                for verdict in verdicts:
+                    if verdict in ("CLOSED", "RETRYING"):
+                        break
         except redis.exceptions.RedisError as error:
             log.info("event=compile_left execution=%s error=%r", execution, str(error))
     return found

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from . import keys
 from .replies import as_text
@@ -213,6 +213,53 @@ def run_all(client: Any, requests: Sequence[Request]) -> list[Any]:
         except ResponseError as error:
             answers.append(error)
     return answers
+
+
+class Ahead:
+    """Requests on a connection of their own, one after another: whoever sends one goes on until its reply is needed.
+
+    A context: leaving it gives the connection back. A reply that nobody waited for goes with it.
+    """
+
+    def __init__(self, client: Any):
+        self._client = client
+        self._asked: Request | None = None
+
+    def __enter__(self) -> Self:
+        self._connection = self._client.connection_pool.get_connection()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.under_way:
+            self._connection.disconnect()
+        self._client.connection_pool.release(self._connection)
+
+    @property
+    def under_way(self) -> bool:
+        """A reply has yet to be taken."""
+        return self._asked is not None
+
+    def send(self, request: Request) -> None:
+        """Sends a request; the reply of the one before must have been taken."""
+        assert not self.under_way
+        self._asked = request
+        self._connection.send_command(*request.call())
+
+    def reply(self) -> Any:
+        """The reply to what was sent; raises as `run`."""
+        from redis.exceptions import ResponseError
+
+        request = self._asked
+        assert request is not None
+        try:
+            reply = self._connection.read_response()
+            self._asked = None
+            return reply
+        except ResponseError as error:
+            self._asked = None
+            if not is_unknown(error):
+                raise
+        return run(self._client, request)
 
 
 def is_unknown(reply: Any) -> bool:

@@ -8,7 +8,7 @@ a connection of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ from .replies import (
     parse_outcomes,
     parse_results,
 )
-from .scripts import Limits, Request, Script, Scripts, run, run_all
+from .scripts import Ahead, Limits, Request, Script, Scripts, run, run_all
 
 
 class Item(NamedTuple):
@@ -231,6 +231,25 @@ class Store:
         """Adds one chunk of jobs; OK, DONE, AHEAD, RETRYING or CLOSED. `shared` are fields of all of them."""
         request = self._extend_request(execution, Chunk(stage, chunk, last, list(jobs)), shared)
         return as_text(run(self.client, request))
+
+    def extend_each(
+        self,
+        execution: str,
+        chunks: Iterable[Chunk],
+        shared: Mapping[str, Field] | None = None,
+    ) -> Generator[str, None, None]:
+        """Adds one chunk after another, and gives the verdict on each (see `extend`) before it sends the next.
+
+        Those are made while Redis takes the ones before them. To be closed where not all are wanted.
+        """
+        with Ahead(self.client) as ahead:
+            for chunk in chunks:
+                request = self._extend_request(execution, chunk, shared)
+                if ahead.under_way:
+                    yield as_text(ahead.reply())
+                ahead.send(request)
+            if ahead.under_way:
+                yield as_text(ahead.reply())
 
     def _extend_request(
         self, execution: str, chunk: Chunk, shared: Mapping[str, Field] | None = None

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
@@ -123,10 +123,13 @@ class Engine:
     def _compile(self, execution: str, workflow: Workflow, go_on: Callable[[], None]) -> None:
         if not workflow.jobs:
             return sessions.close(self._store, execution, go_on)
-        for chunk in static_chunks(execution, workflow):
-            if not goes_on(self._store.extend(execution, *chunk)):
-                return
-            go_on()
+        with closing(
+            self._store.extend_each(execution, static_chunks(execution, workflow))
+        ) as verdicts:
+            for verdict in verdicts:
+                if not goes_on(verdict):
+                    return
+                go_on()
 
     # -- fan-out
 
@@ -172,24 +175,42 @@ class Engine:
         if created == 0:
             outcome = "FANOUT_START" if len(expansion) else "FANOUT_NO_JOBS"
             _tell("FAN-OUT", execution, job, outcome, jobs=len(expansion))
-        while created < len(expansion) and created - settled < self._window:
-            if readers is not None and chunk and chunk % self._fold_after == 0:
+
+        def fold(number: int) -> None:
+            if readers is not None and number and number % self._fold_after == 0:
                 folding.fold(self._store, execution, job, readers, go_on)
-            stop = min(created + self._chunk, len(expansion))
-            jobs = _children(expansion, created, stop)
-            last = stop == len(expansion)
-            verdict = self._store.extend(execution, job.id, chunk, last, jobs, shared)
-            if not goes_on(verdict):
-                return
-            go_on()
-            created, chunk = stop, chunk + 1
-            # another made this chunk, or: how many have ended meanwhile?
-            if verdict != "OK" or created - settled >= self._window:
-                group = self._store.group(execution, job.id)
-                created, chunk = int(group["created"]), int(group["created_chunks"])
-                settled = int(group["settled"])
+
+        while created < len(expansion) and created - settled < self._window:
+            chunks = self._child_chunks(expansion, created, settled + self._window, chunk, fold)
+            with closing(self._store.extend_each(execution, chunks, shared)) as verdicts:
+                for verdict in verdicts:
+                    if not goes_on(verdict):
+                        return
+                    go_on()
+                    if verdict != "OK":  # another made this chunk
+                        break
+            group = self._store.group(execution, job.id)
+            created, chunk = int(group["created"]), int(group["created_chunks"])
+            settled = int(group["settled"])
         if created == len(expansion):
             _tell("FAN-OUT", execution, job, "FANOUT_COMPLETE", jobs=created, ms=_ms_since(began))
+
+    def _child_chunks(
+        self,
+        expansion: Expansion,
+        start: int,
+        stop: int,
+        number: int,
+        before: Callable[[int], None],
+    ) -> Iterator[Chunk]:
+        """Children from `start` until `stop` is reached, chunk by chunk; `before` is called with the number of each."""
+        stop = min(stop, len(expansion))
+        while start < stop:
+            before(number)
+            end = min(start + self._chunk, len(expansion))
+            jobs = list(_children(expansion, start, end))
+            yield Chunk(expansion.source, number, end == len(expansion), jobs)
+            start, number = end, number + 1
 
     # -- fan-in
 

@@ -230,16 +230,21 @@ def test_a_narrow_window_still_makes_all_jobs_once(drive, cluster):  # F4
 def test_chunks_that_another_orchestrator_made_first_are_left_to_it(
     drive, cluster, monkeypatch
 ):  # F4
-    extend, verdicts = cluster.store.extend, []
+    extend_each, verdicts = cluster.store.extend_each, []
 
-    def after_another(execution, stage, chunk, last, jobs, shared=None):
-        jobs = list(jobs)
-        if stage == "train" and chunk % 2:
-            assert extend(execution, stage, chunk, last, jobs, shared) == "OK"
-        verdicts.append(extend(execution, stage, chunk, last, jobs, shared))
-        return verdicts[-1]
+    def after_another(execution, chunks, shared=None):
+        def others_first():
+            for chunk in chunks:
+                if chunk.stage == "train" and chunk.number % 2:
+                    while cluster.store.extend(execution, *chunk, shared) == "AHEAD":
+                        pass  # the one before is under way
+                yield chunk
 
-    monkeypatch.setattr(cluster.store, "extend", after_another)
+        for verdict in extend_each(execution, others_first(), shared):
+            verdicts.append(verdict)
+            yield verdict
+
+    monkeypatch.setattr(cluster.store, "extend_each", after_another)
     jobs = sweep({"strategy": "collect-all"}, parameters=[{"name": "i", "values": list(range(450))}],
                  template={"run": "m:f", "config": {"i": "${i}"}})  # fmt: skip
     found = drive(jobs, lambda name, config: config["i"], slots=16)

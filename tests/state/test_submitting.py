@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 import redis
 
@@ -40,30 +42,28 @@ def test_a_job_starts_without_an_orchestrator(cluster, service):
 
 
 def test_an_orchestrator_leaves_a_client_that_is_at_it_alone(cluster, service, monkeypatch):
-    extend, taken = service.store.extend, []
+    taken = []
 
-    def slow(*chunk):
-        cluster.pass_time(service.compile_s / 3)
-        taken.append(cluster.take_agenda())
-        return extend(*chunk)
+    def slowly(id_, chunks):
+        for chunk in chunks:
+            cluster.pass_time(service.compile_s / 3)
+            taken.append(cluster.take_agenda())
+            yield service.store.extend(id_, *chunk)
 
-    monkeypatch.setattr(service.store, "extend", slow)
+    monkeypatch.setattr(service.store, "extend_each", slowly)
     service.submit(flow(MANY))
     assert taken == [[], []]
 
 
 @pytest.mark.parametrize("sent", [0, 1])
 def test_an_orchestrator_goes_on_for_a_client_that_died(cluster, service, monkeypatch, sent):
-    extend, chunks = service.store.extend, []
-
-    def dies(*chunk):
-        if len(chunks) == sent:
-            raise redis.exceptions.ConnectionError("gone")
-        chunks.append(chunk)
-        return extend(*chunk)
+    def dies(id_, chunks):
+        for chunk in islice(chunks, sent):
+            yield service.store.extend(id_, *chunk)
+        raise redis.exceptions.ConnectionError("gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr(service.store, "extend", dies)
+        broken.setattr(service.store, "extend_each", dies)
         cluster.id = service.submit(flow(MANY))
     orchestrate(cluster)
     assert len(cluster.store.job_names(cluster.id)) == 100 * (1 + sent)
