@@ -26,7 +26,8 @@ class _Inside:
 
     def __init__(self) -> None:
         self.pid = 0
-        self.current: Ctx | None = None
+        #: makes what is known of the attempt, for the few that ask; and stands for it
+        self.attempt: Callable[[], Ctx] | None = None
         self.notify: Callable[[bool], None] | None = None
         self.waiters = 0
         self.imports = 0
@@ -38,15 +39,16 @@ _inside = _Inside()
 
 def current() -> Ctx | None:
     """The running attempt; None outside a job. Holds in its threads and forked children."""
-    return _inside.current
+    attempt = _inside.attempt
+    return None if attempt is None else attempt()
 
 
-def enter(ctx: Ctx | None, notify: Callable[[bool], None] | None = None) -> None:
+def enter(attempt: Callable[[], Ctx] | None, notify: Callable[[bool], None] | None = None) -> None:
     """Sets (or with None clears) the running attempt. For the slot only."""
-    if ctx is not None:
+    if attempt is not None:
         _inside.pid = os.getpid()
         _inside.waiters = 0
-    _inside.current = ctx
+    _inside.attempt = attempt
     _inside.notify = notify
 
 
@@ -72,7 +74,7 @@ def waiting() -> Iterator[None]:
     Without it a workflow that waits for its own jobs would hold up a full node.
     Does nothing outside a job.
     """
-    counted = _inside.current if _inside.pid == os.getpid() else None
+    counted = _inside.attempt if _inside.pid == os.getpid() else None
     if counted is not None:
         _count(counted, 1)
     try:
@@ -82,10 +84,10 @@ def waiting() -> Iterator[None]:
             _count(counted, -1)
 
 
-def _count(ctx: Ctx, step: int) -> None:
+def _count(attempt: Callable[[], Ctx], step: int) -> None:
     """The first thread to wait and the last one to go on tell the daemon."""
     with _inside.lock:
-        if _inside.current is not ctx:  # a thread that outlived its job
+        if _inside.attempt is not attempt:  # a thread that outlived its job
             return
         before, _inside.waiters = _inside.waiters, _inside.waiters + step
         if _inside.notify is not None and 0 in (before, _inside.waiters):

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..common.jobs import NOTHING, Coming, Settlement, Token
+from ..common.jobs import NOTHING, Coming, Token
 from ..common.state.replies import parse_advance
 from ..common.state.scripts import Request
-from ..common.state.store import Store, settlement_args
+from ..common.state.store import Store
 from . import settling
 from .batches import MAX_BATCH
 from .held import Held
@@ -23,8 +23,8 @@ MAX_BYTES = 8 * 1024 * 1024
 DOUBTS, DESPAIRS = 2, 4
 
 
-#: a settlement, how Redis takes it, and how often that was refused
-_Pending = tuple[Settlement, list[Any], int]
+#: an attempt that has ended, its settlement as Redis takes it, and how often that was refused
+_Pending = tuple[Held, list[Any], int]
 
 
 class Claimant(Protocol):
@@ -103,9 +103,9 @@ class Advances:
         """Some settlement has not been sent."""
         return bool(self._pending)
 
-    def settle(self, settlement: Settlement) -> None:
-        """To be sent with the next advance. (It is written out now, while Redis does the last one.)"""
-        self._pending.append((settlement, settlement_args(settlement), 0))
+    def settle(self, held: Held, args: list[Any]) -> None:
+        """To be sent with the next advance, as it is written out now, while Redis does the last one."""
+        self._pending.append((held, args, 0))
 
     def drain(self) -> None:
         """No more is asked for; Redis is told, so that it wakes others."""
@@ -157,7 +157,8 @@ class Advances:
         size, most = 0, 1 if self._alone else MAX_BATCH
         while self._pending and len(batch) < most and size < MAX_BYTES:
             batch.append(self._pending.popleft())
-            size += len(batch[-1][0].result) + len(batch[-1][0].log)
+            args = batch[-1][1]
+            size += len(args[4]) + (len(args[-1]) if args[6] else 0)  # the result, and the output
         return batch
 
     def _advanced(self, claim: int, settled: list[_Pending], lanes: int, reply: Any) -> None:
@@ -168,8 +169,8 @@ class Advances:
         coming = advanced.coming
         if coming.size and self._pending and not busy:
             self._go_on(coming)
-        for settlement, _, _ in settled:
-            self._sender.held.pop(settlement.token, None)
+        for ended, _, _ in settled:
+            self._sender.held.pop(ended.token, None)
         self.answered = claim
         self.suspended = advanced.suspended
         if advanced.unknown:
@@ -198,15 +199,13 @@ class Advances:
             self._alone = bool(batch)
             self._pending.extendleft(reversed(batch))
             return
-        settlement, args, times = batch[0]
-        held = self._sender.held.get(settlement.token)
-        if held is None or times >= DESPAIRS:
-            log.error("event=settlement_dropped job=%s", settlement.token.job)
-            self._sender.held.pop(settlement.token, None)
+        held, args, times = batch[0]
+        if held.token not in self._sender.held or times >= DESPAIRS:
+            log.error("event=settlement_dropped job=%s", held.token.job)
+            self._sender.held.pop(held.token, None)
             return
         if times == DOUBTS:
             message = f"Redis refused to store the result: {error}"
             failure = settling.of_failure("failed", "ResultRefused", message)
-            settlement = settling.settlement(held, failure)
-            args = settlement_args(settlement)
-        self._pending.append((settlement, args, times + 1))
+            args = settling.args_of(held, failure)
+        self._pending.append((held, args, times + 1))

@@ -99,7 +99,7 @@ class Exchange:
             return
         if early:
             verdict.log = bytes(early) + verdict.log
-        self.advances.settle(settling.settlement(held, verdict))
+        self.advances.settle(held, settling.args_of(held, verdict))
 
     def hand_back(self, held: Held) -> None:
         """An attempt that did not begin goes back to its queue."""

@@ -103,18 +103,20 @@ class Pool:
 
     def take(self, claimed: Iterable[Held]) -> None:
         """Takes on what was claimed."""
-        riders = []
+        riders: dict[Key, deque[Held]] = {}
         for held in claimed:
-            if held.claimed.rider:
-                riders.append(held)
-            else:
+            if not held.claimed.rider:
                 self._place(held)
-        for held in riders:
-            if self._serves(held.key):
-                self._backlog.setdefault(held.key, deque()).append(held)
+            elif held.key in riders:
+                riders[held.key].append(held)
             else:
-                self._place(held)
-        for key in {held.key for held in riders}:
+                riders[held.key] = deque([held])
+        for key, waiting in riders.items():
+            while waiting and not self._serves(key):
+                self._place(waiting.popleft())
+            if waiting:
+                self._backlog.setdefault(key, deque()).extend(waiting)
+        for key in riders:
             self._feed_key(key)
 
     def ready(self, held: Held) -> None:
@@ -310,12 +312,7 @@ class Pool:
         most = self.times.feed(lane.key)
         if len(lane.window) > most // 2:
             return
-        batch: list[Held] = []
-        while len(lane.window) + len(batch) < most:
-            held = self._next(lane)
-            if held is None:
-                break
-            batch.append(held)
+        batch = self._next(lane, most - len(lane.window))
         if not batch:
             return
         if not self._has_process_for(lane, batch[0]):
@@ -328,14 +325,20 @@ class Pool:
         lane.send(batch)
         self._tick_in(TICK_S[0] if len(lane.window) > 1 else TICK_S[1])
 
-    def _next(self, lane: Lane) -> Held | None:
-        assert lane.key is not None
-        source = lane.todo or (None if lane.devices else self._backlog.get(lane.key))
-        if not source or source[0].config is None:
-            return None
-        held = source.popleft()
-        self._forget_empty(held.key)
-        return held
+    def _next(self, lane: Lane, most: int) -> list[Held]:
+        """Takes up to so many of what the lane is to run next, in order."""
+        batch: list[Held] = []
+        sources = [lane.todo]
+        if lane.key in self._backlog and not lane.devices:
+            sources.append(self._backlog[lane.key])
+        for source in sources:
+            while source and len(batch) < most and source[0].config is not None:
+                batch.append(source.popleft())
+            if source:
+                break
+        if lane.key is not None:
+            self._forget_empty(lane.key)
+        return batch
 
     def _forget_empty(self, key: Key) -> None:
         if key in self._backlog and not self._backlog[key]:

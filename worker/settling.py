@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 import time
+from typing import Any
 
 from ..common import retry
 from ..common.jobs import Settlement
+from ..common.state.store import finished_args, settlement_args
 from .frames import Ended
 from .held import Held, Verdict
 from .results import error_record
@@ -15,15 +17,9 @@ from .results import error_record
 
 def of_ended(ended: Ended, log: bytes) -> Verdict:
     """A job that ran to its end, well or badly."""
-    return Verdict(
-        outcome="finished" if ended.ok else "failed",
-        result=ended.result,
-        error=ended.error,
-        metrics=ended.metrics,
-        started_ms=ended.started_ms,
-        ended_ms=ended.ended_ms,
-        log=log,
-    )
+    outcome, metrics = "finished" if ended.ok else "failed", ended.metrics
+    times = ended.started_ms, ended.ended_ms
+    return Verdict(outcome, ended.result, ended.error, metrics, *times, log)
 
 
 def of_failure(outcome: str, type_: str, message: str, run_s: float = 0.0) -> Verdict:
@@ -45,6 +41,15 @@ def of_time_out(held: Held, run_s: float) -> Verdict:
         "with all processes it had started; `timeout` of the job sets the limit"
     )
     return of_failure("failed", "JobTimeout", message, run_s)
+
+
+def args_of(held: Held, verdict: Verdict) -> list[Any]:
+    """The settlement as an advance takes it."""
+    if verdict.outcome == "finished" and not (verdict.metrics or verdict.log):
+        # most are: without a Settlement of its own
+        took_ms = max(0, verdict.ended_ms - verdict.started_ms)
+        return finished_args(held.claimed.token, verdict.result, took_ms)
+    return settlement_args(settlement(held, verdict))
 
 
 def settlement(held: Held, verdict: Verdict, draw: float | None = None) -> Settlement:

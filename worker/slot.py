@@ -152,10 +152,11 @@ class Slot:
 
     def _run(self, order: frames.Order, start_ns: int, log_from: int) -> frames.Ended:
         started_ms = time.time_ns() // 1_000_000
-        node, seq = self._node, order.seq
+        seq = order.seq
         self._threads.use(order.cpus)
-        ctx = context.Ctx(order.job, order.execution, order.name, order.attempt, node, order.cpus)
-        context.enter(ctx, lambda waiting: self._tell_waiting(seq, waiting))
+        context.enter(
+            lambda: self._context(order), lambda waiting: self._tell_waiting(seq, waiting)
+        )
         ok, result, error, metrics = self._attempt(order)
         context.enter(None)
         if os.getpid() != self._pid:  # a child that the job forked came back in its place
@@ -175,6 +176,11 @@ class Slot:
             log_from=log_from,
             log_to=self._output.size(),
             dirty=_has_children(),
+        )
+
+    def _context(self, order: frames.Order) -> context.Ctx:
+        return context.Ctx(
+            order.job, order.execution, order.name, order.attempt, self._node, order.cpus
         )
 
     def _attempt(self, order: frames.Order) -> tuple[bool, bytes, bytes, dict[str, float]]:
@@ -234,7 +240,6 @@ class _Output:
 
     def __init__(self) -> None:
         self._fd = os.dup(1)
-        self._inode = os.fstat(1).st_ino
         self._stdout, self._stderr = sys.stdout, sys.stderr
         cast(TextIO, sys.stdout).reconfigure(  # type: ignore[attr-defined]
             line_buffering=True, errors="backslashreplace"
@@ -256,12 +261,7 @@ class _Output:
             self._stderr = _stream(2)
         sys.stdout, sys.stderr = self._stdout, self._stderr
         for fd in (1, 2):
-            try:
-                moved = os.fstat(fd).st_ino != self._inode
-            except OSError:
-                moved = True
-            if moved:
-                os.dup2(self._fd, fd)
+            os.dup2(self._fd, fd)  # unasked: to look whether it leads elsewhere takes longer
 
 
 def _stream(fd: int) -> TextIO:

@@ -25,7 +25,7 @@ _DIGEST_BYTES = 6
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_-]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Child:
     """One job of a fan-out; `config` and `command` may still name results of other jobs."""
 
@@ -119,16 +119,15 @@ class Expansion:
         id_ = self._id(index, parameters)
         names = {"index": index, **parameters}
         template = self.template
-        config = bind(template.config, names, self._opened) if template else {}
         return Child(
-            index=index,
-            id=id_,
-            name=self._name(id_, names),
-            run=template.run if template else None,
-            command=_command(template.command, names, self._opened) if template else None,
-            config=config,
-            parameters=parameters,
-            metadata={"source_job_id": self.source, "index": index, "parameters": parameters},
+            index,
+            id_,
+            self._name(id_, names),
+            template.run if template else None,
+            _command(template.command, names, self._opened) if template else None,
+            bind(template.config, names, self._opened) if template else {},
+            parameters,
+            {"source_job_id": self.source, "index": index, "parameters": parameters},
         )
 
     def may_make(self, index: int) -> bool:

@@ -189,7 +189,7 @@ def _fill(text: str, names: Mapping[str, Any], final: bool, opened: Opened) -> A
         if not final and found.name not in names:
             return text
         value = lookup(found, names, opened)
-        return value if final else escape(value)
+        return value if final or type(value) in _SCALARS else escape(value)
     return "".join([_written(piece, names, final, opened) for piece in pieces])
 
 

@@ -456,11 +456,17 @@ def _served(domains: Sequence[str]) -> str:
 
 def settlement_args(one: Settlement) -> list[Any]:
     """A settlement as `advance_request` takes it."""
-    args = [*one.token, one.outcome, one.result, max(0, one.ended_ms - one.started_ms)]
+    took_ms = max(0, one.ended_ms - one.started_ms)
     if one.outcome == "finished" and not (one.metrics or one.log):
-        return [*args, 0]
+        return finished_args(one.token, one.result, took_ms)
     metrics = json.dumps(one.metrics) if one.metrics else ""
-    return [*args, 4, one.error, metrics, one.retry_ms, one.log]
+    more = [4, one.error, metrics, one.retry_ms, one.log]
+    return [*one.token, one.outcome, one.result, took_ms, *more]
+
+
+def finished_args(token: Token, result: bytes, took_ms: int) -> list[Any]:
+    """The settlement of a job that ended well and has no more to say than its result."""
+    return [*token, "finished", result, took_ms, 0]
 
 
 def _token_args(token: Token) -> list[Any]:

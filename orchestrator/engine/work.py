@@ -358,9 +358,11 @@ def _ms_since(began: float) -> int:
 
 
 def _children(expansion: Expansion, start: int, stop: int) -> Iterator[NewJob]:
+    tells = log.isEnabledFor(logging.DEBUG)
     for index in range(start, stop):
         child = expansion.child(index)
-        log.debug("[FAN-OUT] [Job: %s] makes %s", expansion.source, child.id)
+        if tells:
+            log.debug("[FAN-OUT] [Job: %s] makes %s", expansion.source, child.id)
         yield compiler.child_job(child)
 
 

@@ -157,7 +157,7 @@ def settle(advances: Advances, sender: FakeSender, name: str) -> Token:
     held = Held.of(claimed(token=Token(name, 1, "c"), retries_left=0))
     sender.held[held.token] = held
     verdict = settling.of_failure("failed", "E", "m")
-    advances.settle(settling.settlement(held, verdict))
+    advances.settle(held, settling.args_of(held, verdict))
     return held.token
 
 

@@ -337,7 +337,7 @@ def test_the_first_and_the_last_waiter_count() -> None:  # Q3
     told: deque[bool] = deque()
     with context.waiting():
         assert not told
-    context.enter(context.Ctx("x-a", "x", "a", 1, "n"), told.append)
+    context.enter(lambda: context.Ctx("x-a", "x", "a", 1, "n"), told.append)
     assert context.current() is not None
     with context.waiting(), context.waiting():
         assert list(told) == [True]

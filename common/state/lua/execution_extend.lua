@@ -96,9 +96,9 @@ local function enqueue_alike()
     row[length + 1], row[length + 2] = 'enqueued_at', stamp()
     redis.call('HSET', unpack(row, 1, length + 2))
     list[i + 2] = x_id .. '-' .. names[i]
-    job_event('job_queued', x_id, names[i])
     Q.fresh[i] = like
   end
+  job_events('job_queued', x_id, names)
   Q.fresh[like.id] = true
   redis.call(unpack(list))
   list_queue(like)
