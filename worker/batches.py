@@ -10,8 +10,8 @@ Key = tuple[str, str, str]
 #: Work that a slot is given at a time, and that is claimed ahead for it, in seconds.
 FEED_S = 0.004
 AHEAD_S = 0.010
-MAX_FEED = 64
-MAX_AHEAD = 256
+MAX_FEED = 128
+MAX_AHEAD = 384
 #: So many jobs one advance settles, and so many it claims ahead, at most: that takes Redis some 3 ms. (With 32 it
 #: did a quarter less in a second; with 192 no more.)
 MAX_BATCH = 96

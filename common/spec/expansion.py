@@ -14,7 +14,7 @@ from ..handlers import FAN_IN, FAN_OUT, normalise_type
 from ..values import named
 from .axes import Combinations
 from .models import Job
-from .placeholders import Opened, as_it_is, as_text, bind, references, resolve, substitute
+from .placeholders import Opened, as_it_is, as_text, bind, binder, references, resolve, substitute
 
 #: A generated id that is longer than this is cut ...
 LONGEST_ID = 128
@@ -50,6 +50,7 @@ class Expansion:
         self.source = job.id
         self._opened = opened
         self.template = job.template
+        self._config = binder(job.template.config if job.template else {})
         self._item = job.as_
         self._combinations = Combinations(job)
         self._heads = {axis.name: _OUTSIDE.sub("_", f"_{axis.name}_") for axis in job.parameters}
@@ -125,7 +126,7 @@ class Expansion:
             self._name(id_, names),
             template.run if template else None,
             _command(template.command, names, self._opened) if template else None,
-            bind(template.config, names, self._opened) if template else {},
+            self._config(names, self._opened),
             parameters,
             {"source_job_id": self.source, "index": index, "parameters": parameters},
         )

@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from ..errors import InputError, NoSuchPart
@@ -101,6 +101,21 @@ def substitute(
 def bind(value: Any, names: Mapping[str, Any], opened: Opened = as_it_is) -> Any:
     """Fill in what `names` holds; every other placeholder and all escapes stay as they are."""
     return substitute(value, names, final=False, opened=opened)
+
+
+def binder(value: Any) -> Callable[[Mapping[str, Any], Opened], Any]:
+    """`bind` for one value and many `names`: what has no placeholders is gone through once, and given as it is."""
+    if isinstance(value, Mapping) and not any("$" in key for key in value if isinstance(key, str)):
+        parts = [(key, binder(item)) for key, item in value.items()]
+        return lambda names, opened: {key: part(names, opened) for key, part in parts}
+    if isinstance(value, str) and "$" in value:
+        first, *more = _cut(value)
+        if isinstance(first, Placeholder) and not (first.steps or more):
+            return partial(_fill_whole, value, first.name)
+        return lambda names, opened: _fill(value, names, False, opened)
+    if isinstance(value, str) or type(value) in _SCALARS:
+        return lambda names, opened: value
+    return lambda names, opened: bind(value, names, opened)
 
 
 def resolve(value: Any, results: Mapping[str, Any], opened: Opened = as_it_is) -> Any:
@@ -191,6 +206,14 @@ def _fill(text: str, names: Mapping[str, Any], final: bool, opened: Opened) -> A
         value = lookup(found, names, opened)
         return value if final or type(value) in _SCALARS else escape(value)
     return "".join([_written(piece, names, final, opened) for piece in pieces])
+
+
+def _fill_whole(text: str, name: str, names: Mapping[str, Any], _: Opened) -> Any:
+    """`_fill` for a text that is `${name}`."""
+    if name not in names:
+        return text
+    value = names[name]
+    return value if type(value) in _SCALARS else escape(value)
 
 
 def _written(

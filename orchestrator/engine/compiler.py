@@ -38,7 +38,7 @@ def static_jobs(execution: str, workflow: Workflow) -> Iterator[NewJob]:
         yield NewJob(job.id, _upstreams(job), fields)
 
 
-def shared_by_children(execution: str, source: Job, tolerated: bool) -> Fields:
+def shared_by_children(source: Job, tolerated: bool) -> Fields:
     """The fields that all jobs of a fan-out have alike. `tolerated`: `tolerates_failures`."""
     template = source.template
     assert template is not None
@@ -46,7 +46,6 @@ def shared_by_children(execution: str, source: Job, tolerated: bool) -> Fields:
         "run": template.run if template.run and template.command is None else SHELL,
         **setting_fields(template),
         "group": source.id,
-        "dependency_ids": _as_json([job_id(execution, source.id)]),
         **_failure_fields(source, tolerated=tolerated),
     }
 

@@ -158,7 +158,7 @@ class Engine:
         fan_out = self._fan_out(execution, job)
         expansion, limit = fan_out.expansion, job.max_parallel_jobs or 0
         tolerated = compiler.tolerates_failures(workflow, job.id)
-        shared = compiler.shared_by_children(execution, job, tolerated)
+        shared = compiler.shared_by_children(job, tolerated)
         readers = folding.folding_readers(workflow, job, len(expansion))
         verdict, created, chunk, settled = self._store.open_group(
             execution,

@@ -224,7 +224,7 @@ def test_a_chunk_of_children_is_alike_for_the_script_that_makes_it(
     extend = resources.files("penstock.common.state") / "lua" / "execution_extend.lua"
     (deciding,) = re.findall(r"local DECIDING = \{(.*)\}", extend.read_text())
     own = compiler.child_job(Expansion(job).child(0)).fields
-    shared = compiler.shared_by_children("x", job, tolerated=False)
+    shared = compiler.shared_by_children(job, tolerated=False)
     assert not own.keys() & set(re.findall(r"\w+", deciding))
     assert shared["run"] == (template["run"] or compiler.SHELL)
     assert own.keys() | shared.keys() >= {"run", "data", "origin", "group", "meta", "description"}

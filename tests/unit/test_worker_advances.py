@@ -11,7 +11,7 @@ from penstock.common.jobs import NOTHING, Coming, Token
 from penstock.common.state.store import Store
 from penstock.worker import settling
 from penstock.worker.advances import Advances
-from penstock.worker.batches import MAX_BATCH, MAX_FEED, RunTimes, riders_wanted
+from penstock.worker.batches import MAX_AHEAD, MAX_BATCH, MAX_FEED, RunTimes, riders_wanted
 from penstock.worker.held import Held
 from support.claims import claimed
 
@@ -24,7 +24,7 @@ KEY = ("/r", "d", "m:f")
     ("run_s", "feed", "ahead"),
     [
         (None, 1, 0),
-        (0.00001, MAX_FEED, 256),
+        (0.00001, MAX_FEED, MAX_AHEAD),
         (0.0005, 8, 20),
         (0.003, 1, 3),
         (0.006, 1, 0),
