@@ -7,13 +7,17 @@ local JOB_ENDED = { finished = true, failed = true, stopped = true, canceled = t
 
 function F.push(...) F.steps[#F.steps + 1] = { ... } end
 
+-- When a registry of RQ's forgets an ended job.
+local function expires(x)
+  x.expires_s = x.expires_s or TEXT[math.floor(NOW_MS / 1000) + x.ttl_s]
+  return x.expires_s
+end
 local function register_end(job, x, status)
   if not job.origin then return end
   local registry = status == 'finished' and K.finished(job.origin)
     or status ~= 'canceled' and K.failed(job.origin)
   if not registry then return end
-  x.expires_s = x.expires_s or TEXT[math.floor(NOW_MS / 1000) + x.ttl_s]
-  do_later('ZADD', registry, x.expires_s, job.id)
+  do_later('ZADD', registry, expires(x), job.id)
 end
 
 local group_child_ended -- below: a fan-out ends by `finish` as well
@@ -96,8 +100,10 @@ end
 -- What follows where jobs of one execution, queue and fan-out (if any) have ended well, at their first attempt,
 -- that hold no place and for which no other waits: as F.finish, whose changes of their hashes are made already.
 function F.finished(x, origin, group, ids, names)
-  x.expires_s = x.expires_s or TEXT[math.floor(NOW_MS / 1000) + x.ttl_s]
-  for _, id in ipairs(ids) do do_later('ZADD', K.finished(origin), x.expires_s, id) end
+  local expires_s = expires(x)
+  local ends = { 'ZADD', K.finished(origin) }
+  for i, id in ipairs(ids) do ends[2 * i + 1], ends[2 * i + 2] = expires_s, id end
+  redis.call(unpack(ends))
   X.count(x, 'finished', #ids)
   X.count(x, 'running', -#ids)
   job_events('job_finished', x.id, names, 'attempt', '1')

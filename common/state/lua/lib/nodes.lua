@@ -64,29 +64,32 @@ function N.recount(n)
   end
   N.save_used(n)
 end
--- Reads many leases at once, for `drop_lease`.
+-- Reads many leases at once, for `end_lease`.
 function N.read_leases(n, ids)
   local leases = redis.call('HMGET', K.node_leases(n.id), unpack(ids))
   for i, id in ipairs(ids) do n.leases[id] = leases[i] end
 end
 local parsed_leases -- by their texts: those of riders that were claimed together are the same
 each_call(function() parsed_leases = {} end)
--- Ends the lease of this token, and gives back what it took. (A claim alone does not tell:
--- one that comes again when the node was forgotten meanwhile gives out a further attempt.)
-function N.drop_lease(n, job_id, attempt, claim)
+-- Gives back what the lease of this token took: is it there, for the caller to delete? (A claim alone does not
+-- tell: one that comes again when the node was forgotten meanwhile gives out a further attempt.)
+function N.end_lease(n, job_id, attempt, claim)
   local lease = n.leases[job_id]
-  if lease == nil then lease = redis.call('HGET', K.node_leases(n.id), job_id) end
-  if not lease then return end
+  if lease == nil then lease = redis.call('HGET', n.leases_key, job_id) end
+  if not lease then return false end
   local is = parsed_leases[lease]
   if not is then
     local its_attempt, its_claim, needs = string.match(lease, '^(%d+) (%S+) %d+ ?(.*)$')
     is = { attempt = tonumber(its_attempt), claim = its_claim, amounts = needs ~= '' and A.parse(needs) }
     parsed_leases[lease] = is
   end
-  if is.attempt ~= attempt or is.claim ~= claim then return end
+  if is.attempt ~= attempt or is.claim ~= claim then return false end
   n.leases[job_id] = false
-  do_later('HDEL', n.leases_key, job_id)
   if is.amounts then A.add(n.used, is.amounts, -1) end
+  return true
+end
+function N.drop_lease(n, job_id, attempt, claim)
+  if N.end_lease(n, job_id, attempt, claim) then do_later('HDEL', n.leases_key, job_id) end
 end
 -- Late long before its time-out: of the beats of one time-out (three or more) half are missing.
 local function is_late(id, beat)

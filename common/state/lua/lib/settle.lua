@@ -108,7 +108,7 @@ S.append_log = append_log
 -- execution, queue and fan-out, first attempts that ended well and said no more than their result, hold no place,
 -- and for which no other job waits. Without a table for each. How many these are; S.settle takes the others.
 function S.settle_alike(argv, n, ids, places, first)
-  local i, ended, names, now = first, {}, {}, now_iso()
+  local i, ended, names, leases, now = first, {}, {}, {}, now_iso()
   local x, start, origin, group
   while places[i] do
     local id, from = ids[i], places[i]
@@ -131,13 +131,14 @@ function S.settle_alike(argv, n, ids, places, first)
     elseif v[2] ~= origin or v[5] ~= group then
       break
     end
-    N.drop_lease(n, id, 1, claim)
+    if N.end_lease(n, id, 1, claim) then leases[#leases + 1] = id end
     if v[8] then do_later('ZREM', K.wip(origin), id .. ':' .. claim) end
     redis.call('HSET', key, 'status', 'finished', 'ended_at', now,
       'started_at', iso(NOW_MS - tonumber(argv[from + 5])), 'result', argv[from + 4])
     i = i + 1
     ended[i - first], names[i - first] = id, string.sub(id, #start + 1)
   end
+  if #leases > 0 then redis.call('HDEL', n.leases_key, unpack(leases)) end
   if i > first then F.finished(x, origin, group, ended, names) end
   return i - first
 end
