@@ -93,9 +93,10 @@ class Exchange:
 
     def settle(self, held: Held, verdict: Verdict | None) -> None:
         """An attempt is over here. Without a verdict, or a token, it is only forgotten."""
-        early = self._logs.pop(held.token, None)
-        if verdict is None or held.stale or held.token not in self.held:
-            self.held.pop(held.token, None)
+        token = held.token
+        early = self._logs.pop(token, None) if self._logs else None
+        if verdict is None or held.stale or token not in self.held:
+            self.held.pop(token, None)
             return
         if early:
             verdict.log = bytes(early) + verdict.log

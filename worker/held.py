@@ -17,12 +17,13 @@ def key_of(work: Work) -> Key:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """`config` is None until its references are resolved. `stale`: its token no longer holds.
+    """`token` proves the lease. `config` is None until its references are resolved. `stale`: its token no longer holds.
 
     `sent` is how much of its output was sent on while it ran, in bytes.
     """
 
     claimed: Claimed
+    token: Token
     key: Key
     config: bytes | None
     log: JobLog | None = None
@@ -33,12 +34,8 @@ class Held:
     @classmethod
     def of(cls, claimed: Claimed) -> Held:
         """The attempt as it was just claimed."""
-        return cls(claimed, key_of(claimed.work), None if claimed.work.refs else claimed.config)
-
-    @property
-    def token(self) -> Token:
-        """What proves the lease."""
-        return self.claimed.token
+        work, config = claimed.work, claimed.config
+        return cls(claimed, claimed.token, key_of(work), None if work.refs else config)
 
     @property
     def work(self) -> Work:

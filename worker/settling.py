@@ -48,7 +48,7 @@ def args_of(held: Held, verdict: Verdict) -> list[Any]:
     if verdict.outcome == "finished" and not (verdict.metrics or verdict.log):
         # most are: without a Settlement of its own
         took_ms = max(0, verdict.ended_ms - verdict.started_ms)
-        return finished_args(held.claimed.token, verdict.result, took_ms)
+        return finished_args(held.token, verdict.result, took_ms)
     return settlement_args(settlement(held, verdict))
 
 

@@ -86,6 +86,9 @@ def command(value: object) -> str | tuple[str, ...]:
     raise ValueError(f"{short(value)} is not a command; write a line or a list of arguments")
 
 
+_PLAIN = {str, int, float, bool, type(None)}
+
+
 def json_value(value: Any, depth: int = 0) -> Any:
     """A copy of a value that JSON can hold; ValueError names the part that it cannot."""
     if value is None or isinstance(value, str | bool | int | float):
@@ -93,6 +96,8 @@ def json_value(value: Any, depth: int = 0) -> Any:
     if depth >= DEEPEST:
         raise ValueError(f"lists and mappings lie more than {DEEPEST} deep")
     if isinstance(value, list | tuple):
+        if _PLAIN.issuperset(map(type, value)):  # the values of an axis are many, and mostly such
+            return list(value)
         return [json_value(item, depth + 1) for item in value]
     if isinstance(value, Mapping):
         return {_key(key): json_value(item, depth + 1) for key, item in value.items()}

@@ -94,6 +94,8 @@ def substitute(
     if isinstance(value, Mapping):
         return _fill_mapping(value, names, final, opened)
     if isinstance(value, list | tuple):
+        if _SCALARS.issuperset(map(type, value)):
+            return list(value)
         return [substitute(item, names, final=final, opened=opened) for item in value]
     return value
 
@@ -158,7 +160,7 @@ def placeholders(value: Any, path: Path = ()) -> Iterator[tuple[Path, Placeholde
         for key, item in value.items():
             yield from placeholders(key, (*path, key))
             yield from placeholders(item, (*path, key))
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple) and not _SCALARS.issuperset(map(type, value)):
         for index, item in enumerate(value):
             yield from placeholders(item, (*path, index))
 

@@ -276,9 +276,9 @@ class Store:
         """Runs again what did not succeed; RUNNING, OPEN, SUCCEEDED or GONE."""
         return self._text("execution_retry", execution)
 
-    def expire(self, execution: str, start: str, size: int = CHUNK) -> str:
-        """Starts the TTL of one chunk of jobs, from '0' on; where the next one starts, '' at the end."""
-        return self._text("execution_expire", execution, start, size)
+    def expire(self, execution: str, size: int = CHUNK) -> bool:
+        """Starts the TTL of one more chunk of an ended execution's jobs; False when there are no more."""
+        return bool(self._call("execution_expire", execution, size))
 
     def outboxes(self) -> int:
         """Of how many executions scripts left something to be done."""

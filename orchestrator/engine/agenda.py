@@ -15,7 +15,7 @@ import redis
 
 from ...common.state.connection import is_of_the_server
 from ...common.state.store import Item, Store, Taken
-from .verdicts import NotNow
+from .verdicts import NotNow, TurnOver
 from .work import Engine
 
 log = logging.getLogger("penstock.orchestrator")
@@ -32,6 +32,8 @@ BATCH = 4
 TRIES = 3
 #: other roles have their turn when work has been done for so long, seconds
 TURN_S = 0.5
+#: an item that takes longer lets others go first, seconds: a small fan-out must not wait for a large one
+SLICE_S = 0.05
 #: most doublings of the lease of an item whose steps take longer than the lease
 DOUBLINGS = 5
 
@@ -79,9 +81,12 @@ class Agenda:
         if item not in lease.items:  # the one before it took too long
             return
         try:
-            self._engine.perform(item.text, lease.go_on)
+            self._engine.perform(item.text, lease.go_on, lease.is_turn_over)
         except NotNow:
             lease.leave(item)
+            return
+        except TurnOver:
+            lease.give_back(item)
             return
         except Exception as error:
             if is_of_the_server(error):
@@ -124,6 +129,7 @@ class _Lease:
         self.items = list(taken.items)
         self._mark = taken.mark
         self._since, self._length_s = began, LEASE_S
+        self._begun = began
         #: did the lease end before the item in hand was done?
         self.overran = False
 
@@ -134,7 +140,12 @@ class _Lease:
         if longer and item in self.items:
             self._renew()
         self.go_on()
+        self._begun = self._clock()
         self.overran = False
+
+    def is_turn_over(self) -> bool:
+        """Has the item in hand been worked on for SLICE_S?"""
+        return self._clock() - self._begun >= SLICE_S
 
     def go_on(self) -> None:
         """To be called every few 100 ms: renews the lease when it is time."""
@@ -155,6 +166,11 @@ class _Lease:
     def leave(self, item: Item) -> None:
         """An item is not gone on with; it comes up again."""
         self.items = [one for one in self.items if one != item]
+
+    def give_back(self, item: Item) -> None:
+        """An item is to go on behind the others that wait."""
+        self.leave(item)
+        self._store.renew_agenda(self._domains, [item], self._mark, 0)
 
     def finish(self, item: Item) -> str:
         """An item is done; as Store.finish_agenda."""

@@ -31,7 +31,7 @@ from ...common.state.chunks import CHUNK, STATIC, Chunk, NewJob
 from ...common.state.store import Store
 from ...common.values import Where, keep_json, opened
 from . import compiler, folding, sessions
-from .verdicts import NotNow, goes_on
+from .verdicts import NotNow, TurnOver, goes_on
 
 log = logging.getLogger("penstock.orchestrator")
 KeyT = TypeVar("KeyT")
@@ -81,15 +81,21 @@ class Engine:
         self._last_over: tuple[tuple[str, str, dict[str, bytes]], FanOut] | None = None
         self._fan_outs: OrderedDict[tuple[str, str], FanOut] = OrderedDict()
 
-    def perform(self, item: str, go_on: Callable[[], None] = lambda: None) -> None:
+    def perform(
+        self,
+        item: str,
+        go_on: Callable[[], None] = lambda: None,
+        is_turn_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Does one item to its end, or as far as it can be done now.
 
         Calls `go_on` now and then, to show that it is still at it. Faults of the
-        user's end its job. Raises NotNow.
+        user's end its job. Raises NotNow, and TurnOver where there is more to do when
+        `is_turn_over`.
         """
         verb, execution, job = _parts(item)
         if verb == "expire":
-            return self._expire(execution, go_on)
+            return self._expire(execution, go_on, is_turn_over)
         workflow = self._workflow(execution)
         go_on()
         try:
@@ -100,7 +106,7 @@ class Engine:
             elif job not in workflow.jobs:
                 sessions.open_array(self._store, execution, job)
             elif verb == "expand":
-                self._expand(execution, workflow.jobs[job], workflow, go_on)
+                self._expand(execution, workflow.jobs[job], workflow, go_on, is_turn_over)
             else:
                 self._fan_in(execution, workflow.jobs[job], workflow, go_on)
         except (InputError, AggregationError) as error:
@@ -152,7 +158,12 @@ class Engine:
         return self._last_over[1]
 
     def _expand(
-        self, execution: str, job: Job, workflow: Workflow, go_on: Callable[[], None]
+        self,
+        execution: str,
+        job: Job,
+        workflow: Workflow,
+        go_on: Callable[[], None],
+        is_turn_over: Callable[[], bool],
     ) -> None:
         began = time.monotonic()
         fan_out = self._fan_out(execution, job)
@@ -187,6 +198,8 @@ class Engine:
                     if not goes_on(verdict):
                         return
                     go_on()
+                    if is_turn_over():
+                        raise TurnOver
                     if verdict != "OK":  # another made this chunk
                         break
             group = self._store.group(execution, job.id)
@@ -341,11 +354,13 @@ class Engine:
 
     # -- the end
 
-    def _expire(self, execution: str, go_on: Callable[[], None]) -> None:
-        start = "0"
-        while start:
-            start = self._store.expire(execution, start)
+    def _expire(
+        self, execution: str, go_on: Callable[[], None], is_turn_over: Callable[[], bool]
+    ) -> None:
+        while self._store.expire(execution):
             go_on()
+            if is_turn_over():
+                raise TurnOver
 
 
 def _tell(prefix: str, execution: str, job: Job, outcome: str, **counts: int) -> None:

@@ -9,8 +9,9 @@ from penstock.common.settings import Settings
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
 from penstock.common.state.store import Item
-from penstock.orchestrator.engine.agenda import LEASE_S, LOOK_S, Agenda
+from penstock.orchestrator.engine.agenda import LEASE_S, LOOK_S, SLICE_S, Agenda
 from penstock.orchestrator.engine.bell import ANYONE, DUE, Bell
+from penstock.orchestrator.engine.verdicts import TurnOver
 from penstock.orchestrator.service import Service
 from support.scripted import EXECUTION_ID, bad, new_job
 
@@ -25,8 +26,9 @@ class Engine:
         self.given_up = []
         self._meanwhile = meanwhile
 
-    def perform(self, item, go_on):
+    def perform(self, item, go_on, is_turn_over):
         self.performed.append(item)
+        self.is_turn_over = is_turn_over
         self._meanwhile(item, go_on)
 
     def give_up(self, item, error):
@@ -114,6 +116,30 @@ def test_a_long_step_keeps_its_lease_and_that_of_what_waits_behind_it(cluster):
     Agenda(cluster.store, engine, clock=lambda: clock[0]).tick()
     assert seen == []
     assert engine.performed == ["expire a", "expire b"]
+
+
+def test_an_item_that_takes_long_goes_on_behind_the_others(cluster):
+    """A small fan-out need not wait until a large one was made."""
+
+    def meanwhile(item, go_on):
+        clock[0] += SLICE_S * 0.6
+        assert not engine.is_turn_over()
+        if item == "expand a large" and engine.performed.count(item) < 3:
+            clock[0] += SLICE_S * 0.6
+            assert engine.is_turn_over()
+            if engine.performed.count(item) == 1:
+                post(cluster, "expand b small")
+            raise TurnOver
+
+    clock = [0.0]
+    engine = Engine(meanwhile)
+    post(cluster, "expand a large")
+    agenda = Agenda(cluster.store, engine, clock=lambda: clock[0])
+    while agenda.tick() == 0:
+        pass
+    large = "expand a large"
+    assert engine.performed == [large, "expand b small", large, large]
+    assert cluster.client.zcard(keys.agenda("default")) == 0
 
 
 def test_what_another_took_meanwhile_is_left_to_it(cluster):

@@ -123,7 +123,7 @@ def test_the_last_20_are_kept_over_retries_and_expire_with_the_execution(cluster
     fail(cluster, node, 23)
     assert [row["attempt"] for row in history(cluster)] == list(range(4, 24))
     key = keys.history(EXECUTION_ID, "a")
-    cluster.store.expire(EXECUTION_ID, "0")
+    cluster.store.expire(EXECUTION_ID)
     assert 0 < cluster.client.ttl(key) <= TTL_S
     assert cluster.store.retry(EXECUTION_ID) == "RUNNING"
     assert cluster.client.ttl(key) == -1

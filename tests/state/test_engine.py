@@ -19,6 +19,7 @@ from penstock.common.jobs import split_job_id
 from penstock.common.spec.loading import parse_workflow
 from penstock.common.state import keys
 from penstock.orchestrator.engine.roles import Agenda, Leader
+from penstock.orchestrator.engine.verdicts import TurnOver
 from penstock.orchestrator.engine.work import Engine
 
 GRID = [{"name": "lr", "values": [0.001, 0.01, 0.1]}, {"name": "bs", "values": [16, 32, 64]},
@@ -225,6 +226,20 @@ def test_a_narrow_window_still_makes_all_jobs_once(drive, cluster):  # F4
     assert found["progress"]["total"] == 779
     starts = [event for event in cluster.events("job_started") if event.get("node")]
     assert len(starts) == 777
+
+
+def test_a_large_fan_out_is_made_turn_by_turn(cluster, service):
+    """After each chunk another item may have its turn; nothing is made twice, or left out."""
+    values = [{"name": "i", "values": list(range(450))}]
+    job = {"id": "fan", "type": "fan-out", "parameters": values, "template": {"run": "m:f"}}
+    id_ = service.submit(parse_workflow({"name": "flow", "jobs": [job]}))
+    engine, item = Engine(cluster.store, 1000, "o1"), f"expand {id_} fan"
+    for made in (100, 200, 300, 400, 450):
+        with pytest.raises(TurnOver):
+            engine.perform(item, is_turn_over=lambda: True)
+        assert cluster.client.llen(keys.queue("any.p5")) == made
+    engine.perform(item, is_turn_over=lambda: True)
+    assert cluster.client.llen(keys.queue("any.p5")) == 450
 
 
 def test_chunks_that_another_orchestrator_made_first_are_left_to_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from penstock.common.jobs import job_id
 from penstock.common.settings import Settings
 from penstock.common.state import keys
 from penstock.common.state.chunks import STATIC
@@ -387,6 +388,25 @@ def test_unknown_executions_are_gone(cluster):
     assert cluster.store.retry("nothing") == "GONE"
 
 
+def test_what_began_to_expire_before_a_retry_expires_from_the_first_job_on_after_it(cluster):
+    jobs = [new_job(f"o{i}") for i in range(40)]
+    cluster.submit(*jobs)
+    node = cluster.node(slots=40, resources={"cpus": 40.0})
+    *others, last = node.claim(40)
+    node.advance(*(done(one) for one in others), bad(last))
+    assert cluster.store.expire(EXECUTION_ID, 30)
+    assert cluster.store.retry(EXECUTION_ID) == "RUNNING"
+    while cluster.store.drain_outbox():
+        pass
+    (again,) = node.claim(1)
+    node.advance(done(again))
+    assert cluster.status == "succeeded"
+    while cluster.store.expire(EXECUTION_ID, 30):
+        pass
+    ids = [job_id(EXECUTION_ID, f"o{i}") for i in range(40)]
+    assert all(0 < cluster.client.ttl(keys.job(id_)) <= TTL_S for id_ in ids)
+
+
 @pytest.mark.parametrize("more", [0, 40])
 def test_after_its_ttl_nothing_of_an_execution_is_left(cluster, more):
     """The TTL begins with the end; for many jobs an orchestrator starts it, chunk by chunk."""
@@ -399,8 +419,8 @@ def test_after_its_ttl_nothing_of_an_execution_is_left(cluster, more):
     assert cluster.status == "succeeded"
     assert cluster.take_agenda() == ([f"expire {EXECUTION_ID}"] if more else [])
     if more:
-        assert cluster.store.expire(EXECUTION_ID, "0", 30) == "30"
-        assert cluster.store.expire(EXECUTION_ID, "30", 30) == ""
+        assert [cluster.store.expire(EXECUTION_ID, 30) for _ in range(2)] == [True, False]
+        assert "expiring" not in cluster.store.execution(EXECUTION_ID)
     for key in cluster.client.keys("*"):
         mine = EXECUTION_ID in key.decode() or key.decode().startswith("rq:job:")
         if mine:

@@ -19,7 +19,7 @@ def test_submit_is_idempotent_by_id_and_by_key(cluster):
     assert store.submit("bbbbbbbbbbbb", "d2", "{}", FIELDS, "key") == ("CONFLICT", "aaaaaaaaaaaa")
     assert store.execution("bbbbbbbbbbbb") == {}
     assert store.control("aaaaaaaaaaaa", "cancel") == "canceled"
-    assert store.expire("aaaaaaaaaaaa", "0") == ""
+    assert not store.expire("aaaaaaaaaaaa")
 
 
 def test_chunks_apply_once_and_in_order(cluster):

@@ -163,9 +163,8 @@ def check_keys(client: Any, store: Store) -> None:
         id_ = member.decode()
         if store.execution(id_).get("status") not in EXECUTION_TERMINAL:
             alive.append(id_)
-        start = "0"
-        while start:
-            start = store.expire(id_, start)
+        while store.expire(id_):
+            pass
     declared = [*keys.PERMANENT, *keys.OWNED, SHIFT_KEY]
     for key in (raw.decode() for raw in client.scan_iter(count=1000)):
         forever = client.ttl(key) == -1

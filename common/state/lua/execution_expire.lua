@@ -1,8 +1,16 @@
 -- requires: flow
--- Starts the TTL of an ended execution's keys, a chunk of jobs a call.
--- ARGV  execution, the place in its list of jobs where the chunk begins ('0' for the first), size of the chunk
+-- Starts the TTL of an ended execution's keys, a chunk of jobs a call; its field `expiring` says where the
+-- next one begins in its list of jobs.
+-- ARGV  execution, size of the chunk
 -- FLAGS allow-oom
--- RETURNS the place of the next chunk; '' when all is done, or it is not ended
+-- RETURNS 1 while there is more to do; 0 when all is done, or it is not ended
 local x = X.get(ARGV[1])
-if not EXECUTION_ENDED[x.status] then return '' end
-return expire(x, ARGV[2], tonumber(ARGV[3]))
+if not EXECUTION_ENDED[x.status] then return 0 end
+local key = K.execution(x.id)
+local place = expire(x, redis.call('HGET', key, 'expiring') or '0', tonumber(ARGV[2]))
+if place == '' then
+  redis.call('HDEL', key, 'expiring')
+  return 0
+end
+redis.call('HSET', key, 'expiring', place)
+return 1

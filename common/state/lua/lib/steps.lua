@@ -114,7 +114,7 @@ local function keep_for_ever(job, x)
 end
 local function begin_reset(x)
   x.closing, x.admitted = nil, 0
-  redis.call('HDEL', K.execution(x.id), 'closing', 'ended_at', 'admitted', 'error')
+  redis.call('HDEL', K.execution(x.id), 'closing', 'ended_at', 'admitted', 'error', 'expiring')
   redis.call('DEL', K.held(x.id), K.parked(x.id))
   if x.status == 'pending' or redis.call('HGET', K.execution(x.id), 'compiled') ~= '1' then
     post_agenda(x.domain, 'compile ' .. x.id)
