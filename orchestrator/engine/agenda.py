@@ -34,6 +34,8 @@ TRIES = 3
 TURN_S = 0.5
 #: an item that takes longer lets others go first, seconds: a small fan-out must not wait for a large one
 SLICE_S = 0.05
+#: the same for the expiry of what has ended: nobody waits for it
+EXPIRY_SLICE_S = 0.01
 #: most doublings of the lease of an item whose steps take longer than the lease
 DOUBLINGS = 5
 
@@ -129,7 +131,7 @@ class _Lease:
         self.items = list(taken.items)
         self._mark = taken.mark
         self._since, self._length_s = began, LEASE_S
-        self._begun = began
+        self._begun, self._slice_s = began, SLICE_S
         #: did the lease end before the item in hand was done?
         self.overran = False
 
@@ -141,11 +143,12 @@ class _Lease:
             self._renew()
         self.go_on()
         self._begun = self._clock()
+        self._slice_s = EXPIRY_SLICE_S if item.text.startswith("expire ") else SLICE_S
         self.overran = False
 
     def is_turn_over(self) -> bool:
-        """Has the item in hand been worked on for SLICE_S?"""
-        return self._clock() - self._begun >= SLICE_S
+        """Has the item in hand been worked on for long enough?"""
+        return self._clock() - self._begun >= self._slice_s
 
     def go_on(self) -> None:
         """To be called every few 100 ms: renews the lease when it is time."""
