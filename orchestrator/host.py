@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import Self
 
 from ..common.datafolder import DataFolder, open_log, tail
 from ..common.doorbell import Doorbell, ring
+from ..common.errors import WaitTimeout
 from ..common.filelock import FileLock
 from ..common.nodename import node_name
 from ..common.tied import tied
@@ -87,6 +89,7 @@ class LocalHost:
         )
         self._lock = FileLock(folder.lock("host"))
         self._wanted = folder.wanted
+        self._url = url
         self._on_failure = on_failure
         # A daemon: its wait for another process's lock cannot be interrupted.
         self._thread = threading.Thread(target=self._serve, name="local-host", daemon=True)
@@ -135,8 +138,24 @@ class LocalHost:
         if owner:
             self._started.wait()
         else:
-            ring(self._wanted)
+            threading.Thread(target=self._ask, name="asks-for-worker", daemon=True).start()
         return owner
+
+    def _ask(self) -> None:
+        """Has the folder's host start a worker, where its own was told to end and has ended, or yet will."""
+        import redis  # all slow to import, and only who stands by needs them
+
+        from ..common.state.connection import connect
+        from .nodes import await_one
+
+        def ask() -> None:
+            if self._stopped:
+                raise WaitTimeout
+            ring(self._wanted)
+
+        client = connect(self._url)
+        with contextlib.suppress(WaitTimeout, redis.RedisError), contextlib.closing(client):
+            await_one(client, math.inf, ask)
 
     def stop(self) -> None:
         """Ends the processes, by SIGTERM and after 10 s by SIGKILL; returns when they are gone."""
@@ -286,7 +305,7 @@ class _Part:
         """A worker that was drained may start again."""
         if self.drained is not None:
             self.drained.close()
-            self.drained = None
+            self.drained, self._quick_deaths, self._due = None, 0, 0.0
 
     def send(self, sig: signal.Signals) -> None:
         """Sends the process, or for SIGKILL its whole group, a signal."""

@@ -90,7 +90,8 @@ def await_one(client: Any, timeout_s: float, ask: Callable[[], None]) -> None:
         left = deadline - time.monotonic()
         if left <= 0 and names:
             raise WaitTimeout(
-                "the worker was drained and still runs a job; try again when it has ended"
+                f"no worker takes jobs: {', '.join(names[:NAMED])} was told to end and still runs some; "
+                "try again when it has ended (a worker's log is in the data folder)"
             )
         if left <= 0:
             raise WaitTimeout("no worker has registered; its log is in the data folder")

@@ -146,9 +146,9 @@ class _Lease:
         self._slice_s = EXPIRY_SLICE_S if item.text.startswith("expire ") else SLICE_S
         self.overran = False
 
-    def is_turn_over(self) -> bool:
-        """Has the item in hand been worked on for long enough?"""
-        return self._clock() - self._begun >= self._slice_s
+    def is_turn_over(self, preparing_s: float = 0.0) -> bool:
+        """Has the item in hand been worked on for long enough? What took long to prepare has a longer turn."""
+        return self._clock() - self._begun >= self._slice_s + 3 * preparing_s
 
     def go_on(self) -> None:
         """To be called every few 100 ms: renews the lease when it is time."""

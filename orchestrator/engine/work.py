@@ -51,6 +51,8 @@ class FanOut:
 
     def __init__(self, job: Job, over: Any = None, opened: Opened = as_it_is):
         self._job = job
+        #: when it was first worked on here
+        self.began = time.monotonic()
         self.expansion = Expansion(job, over, opened)
 
     @cached_property
@@ -77,6 +79,7 @@ class Engine:
         self._chunk = min(CHUNK, window)  # jobs of a fan-out that are made at a time
         self._fold_after = max(1, window // self._chunk // 2)  # so many chunks
         self._name = name
+        self._begun = 0.0
         self._workflows: OrderedDict[str, Workflow] = OrderedDict()
         self._last_over: tuple[tuple[str, str, dict[str, bytes]], FanOut] | None = None
         self._fan_outs: OrderedDict[tuple[str, str], FanOut] = OrderedDict()
@@ -85,14 +88,15 @@ class Engine:
         self,
         item: str,
         go_on: Callable[[], None] = lambda: None,
-        is_turn_over: Callable[[], bool] = lambda: False,
+        is_turn_over: Callable[[float], bool] = lambda preparing_s: False,
     ) -> None:
         """Does one item to its end, or as far as it can be done now.
 
         Calls `go_on` now and then, to show that it is still at it. Faults of the
         user's end its job. Raises NotNow, and TurnOver where there is more to do when
-        `is_turn_over`.
+        `is_turn_over`, which is told how many seconds it took to prepare the item.
         """
+        self._begun = time.monotonic()
         verb, execution, job = _parts(item)
         if verb == "expire":
             return self._expire(execution, go_on, is_turn_over)
@@ -163,9 +167,8 @@ class Engine:
         job: Job,
         workflow: Workflow,
         go_on: Callable[[], None],
-        is_turn_over: Callable[[], bool],
+        is_turn_over: Callable[[float], bool],
     ) -> None:
-        began = time.monotonic()
         fan_out = self._fan_out(execution, job)
         expansion, limit = fan_out.expansion, job.max_parallel_jobs or 0
         tolerated = compiler.tolerates_failures(workflow, job.id)
@@ -183,6 +186,7 @@ class Engine:
         )
         if verdict != "OK":
             return
+        preparing_s = time.monotonic() - self._begun
         if created == 0:
             outcome = "FANOUT_START" if len(expansion) else "FANOUT_NO_JOBS"
             _tell("FAN-OUT", execution, job, outcome, jobs=len(expansion))
@@ -198,15 +202,23 @@ class Engine:
                     if not goes_on(verdict):
                         return
                     go_on()
-                    if is_turn_over():
-                        raise TurnOver
                     if verdict != "OK":  # another made this chunk
                         break
+                    created += self._chunk
+                    if created < len(expansion) and is_turn_over(preparing_s):
+                        raise TurnOver
             group = self._store.group(execution, job.id)
             created, chunk = int(group["created"]), int(group["created_chunks"])
             settled = int(group["settled"])
         if created == len(expansion):
-            _tell("FAN-OUT", execution, job, "FANOUT_COMPLETE", jobs=created, ms=_ms_since(began))
+            _tell(
+                "FAN-OUT",
+                execution,
+                job,
+                "FANOUT_COMPLETE",
+                jobs=created,
+                ms=_ms_since(fan_out.began),
+            )
 
     def _child_chunks(
         self,
@@ -355,11 +367,11 @@ class Engine:
     # -- the end
 
     def _expire(
-        self, execution: str, go_on: Callable[[], None], is_turn_over: Callable[[], bool]
+        self, execution: str, go_on: Callable[[], None], is_turn_over: Callable[[float], bool]
     ) -> None:
         while self._store.expire(execution):
             go_on()
-            if is_turn_over():
+            if is_turn_over(0.0):
                 raise TurnOver
 
 

@@ -229,6 +229,19 @@ def test_a_drained_worker_is_followed_by_another_when_one_is_asked_for(box: Box)
     assert box("down").returncode == 0
 
 
+def test_a_run_gets_a_worker_though_the_drained_one_has_yet_to_end(box: Box) -> None:
+    (box.folder / "busy.yaml").write_text(LONG.replace("60", "3"))
+    assert box("up", "-w", "1").returncode == 0
+    busy = box("submit", "busy.yaml").stdout.strip()
+    while box.json("status", busy)["jobs"]["nap"]["status"] != "started":
+        time.sleep(0.05)
+    [node] = box.json("worker", "ls")
+    assert box("worker", "drain", node["id"]).returncode == 0
+    assert box("run", "sweep.yaml").returncode == 0
+    assert box.json("status", busy)["status"] == "succeeded"
+    assert box("down").returncode == 0
+
+
 def test_two_runs_at_once_in_one_folder_both_succeed(box: Box) -> None:
     runs = [
         box.start("run", "sweep.yaml", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

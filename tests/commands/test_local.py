@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from penstock.common.datafolder import DataFolder
+from penstock.common.doorbell import ring
 from penstock.common.embedded import EmbeddedServer
 from penstock.common.errors import PenstockError
 from penstock.orchestrator import host as host_module
@@ -185,6 +186,18 @@ def test_a_drained_worker_stays_away_until_a_host_is_started(
     first.stop()
     eventually(lambda: alive(second.worker_pid))
     assert second.starts_worker
+
+
+def test_a_worker_that_is_drained_again_and_again_is_no_failure(
+    make: Callable[..., LocalHost], home: Path
+) -> None:
+    first, log = make(worker=DRAINED), home / "log" / "worker.log"
+    first.start()
+    for times in range(1, 13):
+        eventually(lambda: log.exists() and log.read_text() == times * "drained\n")  # noqa: B023
+        eventually(lambda: not first.starts_worker)
+        ring(DataFolder(home).wanted)
+    assert first.failure is None
 
 
 def test_a_host_that_stood_by_and_left_takes_nothing(make: Callable[..., LocalHost]) -> None:

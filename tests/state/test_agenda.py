@@ -119,14 +119,15 @@ def test_a_long_step_keeps_its_lease_and_that_of_what_waits_behind_it(cluster):
 
 
 def test_an_item_that_takes_long_goes_on_behind_the_others(cluster):
-    """A small fan-out need not wait until a large one was made."""
+    """A small fan-out need not wait until a large one was made. What takes long to prepare is made in longer turns."""
 
     def meanwhile(item, go_on):
         clock[0] += SLICE_S * 0.6
-        assert not engine.is_turn_over()
+        assert not engine.is_turn_over(0)
         if item == "expand a large" and engine.performed.count(item) < 3:
             clock[0] += SLICE_S * 0.6
-            assert engine.is_turn_over()
+            assert engine.is_turn_over(0)
+            assert not engine.is_turn_over(SLICE_S * 0.3)
             if engine.performed.count(item) == 1:
                 post(cluster, "expand b small")
             raise TurnOver
