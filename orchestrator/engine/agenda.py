@@ -33,7 +33,7 @@ TRIES = 3
 #: other roles have their turn when work has been done for so long, seconds
 TURN_S = 0.5
 #: an item that takes longer lets others go first, seconds: a small fan-out must not wait for a large one
-SLICE_S = 0.05
+SLICE_S = 0.1
 #: the same for the expiry of what has ended: nobody waits for it
 EXPIRY_SLICE_S = 0.01
 #: most doublings of the lease of an item whose steps take longer than the lease
