@@ -38,6 +38,7 @@ for i = 1, settled do
   at = at + 7 + tonumber(ARGV[at + 6])
 end
 if settled > 0 then N.read_leases(n, ids) end
+Q.claims = lanes > 0 and not draining and not late
 local i, alike = 1, settled > 1
 while i <= settled do
   if alike then

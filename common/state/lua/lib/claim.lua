@@ -152,7 +152,8 @@ end
 
 -- A rider takes nothing of the node: its slot's place is taken already.
 local RIDES = {}
-local function take(n, job, claim_id, free, rider)
+-- `...` are further fields of a job.
+local function take(n, job, claim_id, free, rider, ...)
   local charge, text = RIDES, ''
   if not rider then charge, text = N.charge(n, job.needs) end
   local kept = reservation(n)
@@ -166,7 +167,7 @@ local function take(n, job, claim_id, free, rider)
     redis.call('HSET', job.key, 'status', 'started', 'attempt', attempt, 'claim', claim_id, 'worker_name', n.id)
   else
     redis.call('HSET', job.key, 'status', 'started', 'attempt', attempt, 'claim', claim_id,
-      'worker_name', n.id, 'started_at', now_iso())
+      'worker_name', n.id, 'started_at', now_iso(), ...)
     do_later('ZADD', K.wip(job.origin), '+inf', job.id .. ':' .. claim_id)
   end
   do_later('HSET', K.node_leases(n.id), job.id,
@@ -286,6 +287,11 @@ end
 -- Claims up to `lanes` jobs that fit `free`, then riders for functions known to
 -- be short (`ahead`), while the order of the lists allows.
 function C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  local next_one = lanes > 0 and Q.take_heir(n, free)
+  if next_one then
+    local job = waiting_job(next_one.id, { name = next_one.origin })
+    return { take(n, job, claim_id, free, false, 'enqueued_at', next_one.enqueued_at) }
+  end
   write_later() -- what this script queued is in the lists then
   local claimed, served, passed, kept = {}, {}, {}, reservation(n)
   local wanted = lanes + riders_in(ahead)

@@ -1,3 +1,4 @@
+-- requires: later
 -- A job's hash as a table. Each field that is read costs, most of all one that is not there: so
 -- `J.held` reads what a settlement needs, `J.get` also what lets a job go on (WORK), and the others
 -- are read when one of them is asked for. Its execution and name are in its id, its class and
@@ -72,6 +73,7 @@ local function parts_of(id)
 end
 -- nil when it is gone.
 function J.get(id)
+  if heir and heir.id == id then write_heir() end
   local key = K.job(id)
   local v = redis.call('HMGET', key, 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
     'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')

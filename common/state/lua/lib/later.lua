@@ -2,7 +2,10 @@
 -- Members that one command can add to a key, or take out of it, for many jobs, counts of hashes, and
 -- events: collected, and written by `write_later` before the same script reads them, and at its end.
 local later, counts
-each_call(function() later, counts = {}, {} end)
+-- The job that this script queued, as the only one, and may go on to claim: its queue does not hold it yet
+-- (`write_heir`, in queue.lua).
+local heir, write_heir
+each_call(function() later, counts, heir = {}, {}, nil end)
 local function do_later(command, key, a, b)
   local by_key = later[command]
   if not by_key then
@@ -28,6 +31,7 @@ local function count_later(key, field, by)
   fields[field] = (fields[field] or 0) + by
 end
 local function write_later()
+  if heir then write_heir() end
   write_events()
   for _, by_key in pairs(later) do
     for key, one in pairs(by_key) do

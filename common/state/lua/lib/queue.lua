@@ -1,10 +1,11 @@
 -- requires: now iso event job nodes execution
 -- Queue lists: entering them, waking a node for them, parking what no live
 -- node could ever run.
--- `listed`: queues that this script has put on the list of those; `fresh`: jobs that it queued.
+-- `listed`: queues that this script has put on the list of those; `fresh`: jobs that it queued; `claims`: it
+-- goes on to claim.
 local Q = {}
 local idle_ids
-each_call(function() Q.stamps, Q.listed, Q.fresh, idle_ids = 0, {}, {}, nil end)
+each_call(function() Q.stamps, Q.listed, Q.fresh, Q.claims, idle_ids = 0, {}, {}, false, nil end)
 -- The time at which a job enters its list; jobs of one script keep their order.
 local function stamp()
   local us = NOW_US + Q.stamps
@@ -55,23 +56,48 @@ local function list_queue(job)
   redis.call('ZADD', K.ready(), job.priority, job.origin)
   redis.call('SADD', K.queues(), K.queue(job.origin))
 end
+local function write_queued(job)
+  J.write(job, 'status', 'queued', 'enqueued_at', job.enqueued_at)
+  list_queue(job)
+end
 -- Puts a job into its list. At the front it keeps the time at which it first came.
 function Q.enqueue(job, front)
   if not N.could_any(job.class, job.needs) then return Q.park_unmet(job) end
   X.touch(X.get(job.execution))
   local enqueued_at = front and job.enqueued_at or stamp()
+  if job.reason then redis.call('HDEL', job.key, 'reason', 'unmet') end
+  if heir then write_heir() end
+  job.status, job.enqueued_at = 'queued', enqueued_at
   if front then
     redis.call('LPUSH', K.queue(job.origin), job.id)
+    write_queued(job)
+  elseif Q.claims and #Q.fresh == 0 then
+    heir = job
   else
     do_later('RPUSH', K.queue(job.origin), job.id)
+    write_queued(job)
   end
-  if job.reason then redis.call('HDEL', job.key, 'reason', 'unmet') end
-  J.write(job, 'status', 'queued', 'enqueued_at', enqueued_at)
-  list_queue(job)
   job_event('job_queued', job.execution, job.job)
-  job.status = 'queued'
   Q.fresh[#Q.fresh + 1] = job
   Q.fresh[job.id] = true
+end
+-- The heir goes the way of any other job.
+write_heir = function()
+  local job = heir
+  heir = nil
+  do_later('RPUSH', K.queue(job.origin), job.id)
+  write_queued(job)
+end
+-- The heir, if this node may claim it and nothing else waits: then no queue ever holds it.
+function Q.take_heir(n, free)
+  local job = heir
+  if not job or n.reserved or not N.could(n, job.class, job.needs) or not A.within(N.charge(n, job.needs), free)
+    or redis.call('ZCARD', K.ready()) > 0 or redis.call('SISMEMBER', K.paused(), job.origin) == 1 then return nil end
+  local x = X.get(job.execution)
+  if X.closed(x) or x.status == 'paused' then return nil end
+  heir = nil
+  redis.call('SADD', K.queues(), K.queue(job.origin))
+  return job
 end
 -- Wakes nodes for the jobs that this script queued, and did not claim (`Q.fresh[id]` is nil then).
 function X.wake()
