@@ -65,19 +65,27 @@ F.run()
 
 -- One that was forgotten while it waited for the reply still holds what it claimed.
 local jobs, status = known and {} or jobs_of_last_claim(), known and 'OK' or 'UNKNOWN'
-if known and redis.call('EXISTS', K.suspended()) == 1 then status = 'SUSPENDED' end
+-- Nothing is in any list, or keeps jobs there.
+local nothing_waits = redis.call('EXISTS', K.suspended(), K.ready(), K.paused()) == 0
+if known and not nothing_waits and redis.call('EXISTS', K.suspended()) == 1 then status = 'SUSPENDED' end
 if status == 'OK' and not draining and not late then
   local free, ahead = N.free(n), {}
   for name, amount in pairs(free) do free[name] = math.min(amount, free_there[name] or amount) end
   for i = at, #ARGV, 2 do ahead[ARGV[i]] = tonumber(ARGV[i + 1]) end
-  redis.call('ZREM', K.idle(), id)
-  local other_idle = redis.call('ZCARD', K.idle()) > 0
-  jobs = C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  local idle = redis.call('ZRANGE', K.idle(), 0, 1)
+  local other_idle = idle[2] or idle[1] and idle[1] ~= id
+  if not nothing_waits then
+    jobs = C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  elseif heir then
+    jobs = C.claim_heir(n, claim_id, free) or C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  end
   if C.looked >= STEP_LIMIT then Q.wake_again(id) end
   local heads = 0
   for _, job in ipairs(jobs) do heads = heads + 1 - job[5] end
   if heads < lanes then
-    redis.call('ZADD', K.idle(), (n.used.slots or 0) / math.max(n.total.slots or 1, 1), id)
+    redis.call('ZADD', K.idle(), TEXT[(n.used.slots or 0) / math.max(n.total.slots or 1, 1)], id)
+  elseif idle[1] then
+    redis.call('ZREM', K.idle(), id)
   end
 elseif known and not late then
   redis.call('ZREM', K.idle(), id)

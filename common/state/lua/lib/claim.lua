@@ -284,14 +284,16 @@ local function riders_in(ahead)
   for _, riders in pairs(ahead) do count = count + riders end
   return count
 end
+-- Claims the heir, where nothing waits in any list; nil if this node may not.
+function C.claim_heir(n, claim_id, free)
+  local next = Q.take_heir(n, free)
+  if not next then return nil end
+  local job = waiting_job(next.id, { name = next.origin })
+  return { take(n, job, claim_id, free, false, 'enqueued_at', next.enqueued_at, 'waits', '0') }
+end
 -- Claims up to `lanes` jobs that fit `free`, then riders for functions known to
 -- be short (`ahead`), while the order of the lists allows.
 function C.claim(n, claim_id, lanes, free, ahead, other_idle)
-  local next_one = lanes > 0 and Q.take_heir(n, free)
-  if next_one then
-    local job = waiting_job(next_one.id, { name = next_one.origin })
-    return { take(n, job, claim_id, free, false, 'enqueued_at', next_one.enqueued_at) }
-  end
   write_later() -- what this script queued is in the lists then
   local claimed, served, passed, kept = {}, {}, {}, reservation(n)
   local wanted = lanes + riders_in(ahead)

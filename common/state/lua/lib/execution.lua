@@ -20,7 +20,7 @@ end
 function X.closed(x) return x.closing or x.status == nil or EXECUTION_ENDED[x.status] end
 function X.count(x, field, by)
   x.deltas[field] = (x.deltas[field] or 0) + by
-  x.changed = true
+  x.changed, x.goes_on = true, field == 'running' and by > 0 -- what was claimed last has not ended yet
 end
 function X.touch(x) x.changed = true end
 local function try_end(x)
@@ -50,7 +50,7 @@ function X.flush()
       end
       x.deltas = {}
       x.changed = false
-      try_end(x)
+      if not x.goes_on then try_end(x) end
       redis.call('PUBLISH', K.channel(id), x.status)
       if EXECUTION_ENDED[x.status] then redis.call('PUBLISH', K.ended_channel(id), x.status) end
     end

@@ -211,8 +211,10 @@ local function step_fan(x_id, name, at, ok)
     if job and job.status == 'deferred' then
       if not ok and any_end == '' then
         F.skip(job, name)
-      elseif redis.call('HINCRBY', job.key, 'waits', -1) == 0 then
-        G.ready(job)
+      else
+        job.waits = job.waits - 1
+        if job.waits == 0 then G.ready(job) end
+        if heir ~= job then redis.call('HSET', job.key, 'waits', job.waits) end -- the heir's are written with it
       end
     end
   end

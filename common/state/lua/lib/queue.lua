@@ -1,11 +1,11 @@
 -- requires: now iso event job nodes execution
 -- Queue lists: entering them, waking a node for them, parking what no live
 -- node could ever run.
--- `listed`: queues that this script has put on the list of those; `fresh`: jobs that it queued; `claims`: it
--- goes on to claim.
+-- `listed`: queues that this script has put on the list of those; `known`: others that held something; `fresh`:
+-- jobs that it queued; `claims`: it goes on to claim.
 local Q = {}
 local idle_ids
-each_call(function() Q.stamps, Q.listed, Q.fresh, Q.claims, idle_ids = 0, {}, {}, false, nil end)
+each_call(function() Q.stamps, Q.listed, Q.known, Q.fresh, Q.claims, idle_ids = 0, {}, {}, {}, false, nil end)
 -- The time at which a job enters its list; jobs of one script keep their order.
 local function stamp()
   local us = NOW_US + Q.stamps
@@ -56,8 +56,8 @@ local function list_queue(job)
   redis.call('ZADD', K.ready(), job.priority, job.origin)
   redis.call('SADD', K.queues(), K.queue(job.origin))
 end
-local function write_queued(job)
-  J.write(job, 'status', 'queued', 'enqueued_at', job.enqueued_at)
+local function write_queued(job, ...)
+  J.write(job, 'status', 'queued', 'enqueued_at', job.enqueued_at, ...)
   list_queue(job)
 end
 -- Puts a job into its list. At the front it keeps the time at which it first came.
@@ -86,17 +86,15 @@ write_heir = function()
   local job = heir
   heir = nil
   do_later('RPUSH', K.queue(job.origin), job.id)
-  write_queued(job)
+  write_queued(job, 'waits', '0')
 end
--- The heir, if this node may claim it and nothing else waits: then no queue ever holds it.
+-- The heir, if this node may claim it: then no queue ever holds it.
 function Q.take_heir(n, free)
-  local job = heir
-  if not job or n.reserved or not N.could(n, job.class, job.needs) or not A.within(N.charge(n, job.needs), free)
-    or redis.call('ZCARD', K.ready()) > 0 or redis.call('SISMEMBER', K.paused(), job.origin) == 1 then return nil end
-  local x = X.get(job.execution)
-  if X.closed(x) or x.status == 'paused' then return nil end
+  local job, x = heir, X.get(heir.execution)
+  if n.reserved or not N.could(n, job.class, job.needs) or not A.within(N.charge(n, job.needs), free)
+    or X.closed(x) or x.status == 'paused' then return nil end
   heir = nil
-  redis.call('SADD', K.queues(), K.queue(job.origin))
+  if not Q.known[job.origin] then redis.call('SADD', K.queues(), K.queue(job.origin)) end
   return job
 end
 -- Wakes nodes for the jobs that this script queued, and did not claim (`Q.fresh[id]` is nil then).

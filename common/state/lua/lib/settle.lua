@@ -158,6 +158,7 @@ function S.settle(n, id, attempt, claim, outcome, result, took_ms, error, metric
     S.lost(job, 'crashes', CFG.max_crashes, error, started_at)
     return 'OK'
   end
+  Q.known[job.origin] = true
   if job.started_at then do_later('ZREM', K.wip(job.origin), id .. ':' .. claim) end
   if outcome == 'finished' then
     if attempt > 1 then redis.call('HDEL', job.key, 'error') end
