@@ -9,7 +9,7 @@
 --        the same verdicts and the jobs whose tokens still hold, and changes nothing;
 --        an earlier one that arrives late claims nothing.
 local id, incarnation, claim_id, lanes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local free_there, draining, settled = A.parse(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
+local free_there, draining, settled = A.read(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
 local n = N.get(id)
 local known = n.incarnation == incarnation
 

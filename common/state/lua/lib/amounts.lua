@@ -1,4 +1,4 @@
--- requires: text
+-- requires: text remembered
 -- Resources as text, `cpus=2 ram=1024`, and as tables by name. A tiny
 -- tolerance keeps sums of fractions of a cpu from blocking a fit.
 local A = {}
@@ -9,6 +9,7 @@ function A.parse(text)
   end
   return amounts
 end
+A.read = remembered(A.parse) -- the same, of a text that comes again; not to be changed
 function A.format(amounts)
   local names = {}
   for name, amount in pairs(amounts) do

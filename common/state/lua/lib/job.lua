@@ -1,4 +1,4 @@
--- requires: later
+-- requires: later remembered
 -- A job's hash as a table. Each field that is read costs, most of all one that is not there: so
 -- `J.held` reads what a settlement needs, `J.get` also what lets a job go on (WORK), and the others
 -- are read when one of them is asked for. Its execution and name are in its id, its class and
@@ -11,17 +11,10 @@ local OTHERS = { on_failure = true, tolerated = true, worker_name = true, retrie
 -- field that is not there is looked for through all the others.
 local SELDOM = { needs = true, refs = true, timeout_s = true, retry = true, retries_left = true, reserved_by = true }
 local NUMBERS = { retries = true, crashes = true, losses = true, passed = true }
-local classes
-each_call(function() classes = {} end)
-
-local function class_of(origin)
-  if not origin then return {} end
-  if not classes[origin] then
-    local class, priority = string.match(origin, '^(.*)%.p(%d+)$')
-    classes[origin] = { class = class, priority = tonumber(priority) }
-  end
-  return classes[origin]
-end
+local class_of = remembered(function(origin)
+  local class, priority = string.match(origin, '^(.*)%.p(%d+)$')
+  return { class = class, priority = tonumber(priority) }
+end)
 local function read_others(job)
   local names = {}
   for name in pairs(OTHERS) do names[#names + 1] = name end
@@ -39,7 +32,7 @@ local function read_work(job)
   job.enqueued_at, job.waits, job.reason = v[4], tonumber(v[5] or 0), v[6]
 end
 local lazy = { __index = function(job, name)
-  if name == 'class' or name == 'priority' then return class_of(job.origin)[name] end
+  if name == 'class' or name == 'priority' then return job.origin and class_of(job.origin)[name] end
   if WORK[name] and rawget(job, 'needs') == nil then
     read_work(job)
   elseif OTHERS[name] and not rawget(job, 'all_read') then

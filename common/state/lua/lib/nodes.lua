@@ -2,16 +2,31 @@
 -- Nodes as this script sees them, read once each. `used` counts what leases
 -- took, slots among it; it is recomputed from the leases at each beat.
 local N = {}
+-- What nodes have that registered in the same words: tags, resources, and what jobs take of them (`charge`).
+local offered = remembered(function(text)
+  local tags, total, share = string.match(text, '^(.*)|(.*)|(.*)$')
+  local offer = { tags = {}, total = A.parse(total) }
+  for tag in string.gmatch(tags, '%S+') do offer.tags[tag] = true end
+  offer.charge = remembered(function(needs)
+    local amounts = A.parse(needs)
+    amounts.cpus, amounts.slots = amounts.cpus or tonumber(share), 1
+    return { amounts = amounts, text = A.format(amounts), fits = A.within(amounts, offer.total) }
+  end)
+  return offer
+end)
+local function offer_of(tags, total, share)
+  return offered((tags or '') .. '|' .. (total or '') .. '|' .. (share or '1'))
+end
 function N.get(id)
   local n = N.cache[id]
   if n ~= nil then return n end
   local v = redis.call('HMGET', K.node(id), 'incarnation', 'capabilities', 'resources', 'used',
     'timeout_ms', 'share', 'reserved', 'claim', 'verdicts', 'state', 'hostname', 'drain')
-  n = { id = id, incarnation = v[1] or nil, tags = {}, charges = {}, fits = {}, leases = {}, total = A.parse(v[3]), used = A.parse(v[4]),
-    timeout_ms = tonumber(v[5] or redis.call('HGET', K.maintenance(), 'timeout_ms') or 3000), share = tonumber(v[6] or 1), reserved = v[7] or nil,
+  n = { id = id, incarnation = v[1] or nil, offer = offer_of(v[2], v[3], v[6]), leases = {}, used = A.parse(v[4]),
+    timeout_ms = tonumber(v[5] or redis.call('HGET', K.maintenance(), 'timeout_ms') or 3000), reserved = v[7] or nil,
     claim = v[8] or nil, verdicts = v[9] or '', state = v[10] or '', hostname = v[11] or '',
     drain = v[12], leases_key = K.node_leases(id) }
-  for tag in string.gmatch(v[2] or '', '%S+') do n.tags[tag] = true end
+  n.total = n.offer.total
   N.cache[id] = n
   return n
 end
@@ -23,21 +38,14 @@ end
 function N.has_tags(n, class)
   if class == 'any' then return true end
   for tag in string.gmatch(class, '[^+]+') do
-    if not n.tags[tag] then return false end
+    if not n.offer.tags[tag] then return false end
   end
   return true
 end
 -- What a job takes of a node: a slot, and its share of the cpus when it names none. And as text.
 function N.charge(n, needs)
-  local known = n.charges[needs]
-  if not known then
-    local charge = A.parse(needs)
-    charge.cpus = charge.cpus or n.share
-    charge.slots = 1
-    known = { charge, A.format(charge) }
-    n.charges[needs] = known
-  end
-  return known[1], known[2]
+  local known = n.offer.charge(needs)
+  return known.amounts, known.text
 end
 function N.free(n)
   local free = {}
@@ -46,12 +54,7 @@ function N.free(n)
 end
 function N.could(n, class, needs)
   if not n.incarnation or not N.has_tags(n, class) then return false end
-  local fits = n.fits[needs]
-  if fits == nil then
-    fits = A.within(N.charge(n, needs), n.total)
-    n.fits[needs] = fits
-  end
-  return fits
+  return n.offer.charge(needs).fits
 end
 function N.save_used(n) redis.call('HSET', K.node(n.id), 'used', A.format(n.used)) end
 -- What its leases take, counted anew.
@@ -80,7 +83,7 @@ function N.end_lease(n, job_id, attempt, claim)
   local is = parsed_leases[lease]
   if not is then
     local its_attempt, its_claim, needs = string.match(lease, '^(%d+) (%S+) %d+ ?(.*)$')
-    is = { attempt = tonumber(its_attempt), claim = its_claim, amounts = needs ~= '' and A.parse(needs) }
+    is = { attempt = tonumber(its_attempt), claim = its_claim, amounts = needs ~= '' and A.read(needs) }
     parsed_leases[lease] = is
   end
   if is.attempt ~= attempt or is.claim ~= claim then return false end
