@@ -9,16 +9,21 @@ from typing import Any
 from ..jobs import Advanced, Beaten, Claimed, Coming, Token, Work, config_at, parse_amounts
 
 
+#: what the jobs of a run share: the place of their work, whether they ride, their attempt, and all names
+_OF_A_RUN = 4
+
+
 def parse_advance(claim: str, reply: Any) -> Advanced:
     """The reply to `advance_request` with this claim id."""
-    status, verdicts, rows, raw_works = reply
+    status, verdicts, runs, raw_works = reply
     word, works = as_text(status), [_work(row) for row in raw_works]
-    heads = [works[place - 1] for _, _, _, place, rider in rows if not rider]
-    riders = [works[at] for at in {place - 1 for _, _, _, place, rider in rows if rider}]
+    heads = [works[run[0] - 1] for run in runs if not run[1]]
+    riders = [works[at] for at in {run[0] - 1 for run in runs if run[1]}]
+    size = sum(len(run) - _OF_A_RUN for run in runs)
     return Advanced(
         verdicts=as_text(verdicts).split(),
-        coming=Coming(heads, riders, len(rows)),
-        unpack=lambda: _claimed(claim, rows, works),
+        coming=Coming(heads, riders, size),
+        unpack=lambda: _claimed(claim, runs, works),
         suspended=word == "SUSPENDED",
         unknown=word == "UNKNOWN",
     )
@@ -49,14 +54,14 @@ def parse_outcomes(replies: Sequence[Any]) -> list[tuple[str, bytes]]:
     ]
 
 
-def _claimed(claim: str, rows: list[Any], works: list[Work]) -> list[Claimed]:
-    heads = [config_at(work.run) for work in works]
+def _claimed(claim: str, runs: list[Any], works: list[Work]) -> list[Claimed]:
     claimed = []
-    for raw_id, attempt, data, place, rider in rows:
-        id_, at = as_text(raw_id), place - 1
-        config = data[heads[at] : -1]
-        name = id_[len(works[at].execution) + 1 :]
-        claimed.append(Claimed(Token(id_, attempt, claim), name, config, bool(rider), works[at]))
+    for place, rider, attempt, names, *payloads in runs:
+        work, is_rider = works[place - 1], bool(rider)
+        start, head = work.execution + "-", config_at(work.run)
+        for name, data in zip(as_text(names).split(" "), payloads, strict=True):
+            token = Token(start + name, attempt, claim)
+            claimed.append(Claimed(token, name, data[head:-1], is_rider, work))
     return claimed
 
 

@@ -4,7 +4,7 @@
 --       daemon knows it), draining (0|1), count of settlements and seven values for
 --       each (job, attempt, claim, outcome, result, took_ms, how many more of it follow: none, or
 --       error, metrics, retry_ms, log), then pairs: `<root>|<digest>|<function>` and how many riders of it
--- RETURNS {OK | UNKNOWN | SUSPENDED, the verdicts (`OK STALE ...`), jobs (see to_daemon), their works}
+-- RETURNS {OK | UNKNOWN | SUSPENDED, the verdicts (`OK STALE ...`), runs of jobs (see hand_out), their works}
 -- KEEPS  a settlement counts only under its token; the same claim id again returns
 --        the same verdicts and the jobs whose tokens still hold, and changes nothing;
 --        an earlier one that arrives late claims nothing.
@@ -13,20 +13,19 @@ local free_there, draining, settled = A.read(ARGV[5]), ARGV[6] == '1', tonumber(
 local n = N.get(id)
 local known = n.incarnation == incarnation
 
-local function jobs_of_last_claim()
-  local jobs = {}
+local function hand_out_last_claim()
   local leases = redis.call('HGETALL', K.node_leases(id))
   for i = 1, #leases, 2 do
     local attempt, claim, rest = string.match(leases[i + 1], '^(%d+) (%S+) %d+ ?(.*)$')
     local job = claim == claim_id and J.held(leases[i])
     if J.holds(job, tonumber(attempt), claim) then
-      jobs[#jobs + 1] = C.again(job.id, job.origin, claim, rest == '')
+      C.again(job.id, job.origin, claim, rest == '')
     end
   end
-  return jobs
 end
 if known and n.claim == claim_id then
-  return { 'OK', n.verdicts, jobs_of_last_claim(), C.works }
+  hand_out_last_claim()
+  return { 'OK', n.verdicts, C.runs, C.works }
 end
 
 local function turn(claim) return tonumber(string.match(claim or '', '(%d+)$') or 0) end
@@ -64,7 +63,8 @@ end
 F.run()
 
 -- One that was forgotten while it waited for the reply still holds what it claimed.
-local jobs, status = known and {} or jobs_of_last_claim(), known and 'OK' or 'UNKNOWN'
+if not known then hand_out_last_claim() end
+local status = known and 'OK' or 'UNKNOWN'
 -- Nothing is in any list, or keeps jobs there.
 local nothing_waits = redis.call('EXISTS', K.suspended(), K.ready(), K.paused()) == 0
 if known and not nothing_waits and redis.call('EXISTS', K.suspended()) == 1 then status = 'SUSPENDED' end
@@ -74,15 +74,11 @@ if status == 'OK' and not draining and not late then
   for i = at, #ARGV, 2 do ahead[ARGV[i]] = tonumber(ARGV[i + 1]) end
   local idle = redis.call('ZRANGE', K.idle(), 0, 1)
   local other_idle = idle[2] or idle[1] and idle[1] ~= id
-  if not nothing_waits then
-    jobs = C.claim(n, claim_id, lanes, free, ahead, other_idle)
-  elseif heir then
-    jobs = C.claim_heir(n, claim_id, free) or C.claim(n, claim_id, lanes, free, ahead, other_idle)
+  if not nothing_waits or heir and not C.claim_heir(n, claim_id, free) then
+    C.claim(n, claim_id, lanes, free, ahead, other_idle)
   end
   if C.looked >= STEP_LIMIT then Q.wake_again(id) end
-  local heads = 0
-  for _, job in ipairs(jobs) do heads = heads + 1 - job[5] end
-  if heads < lanes then
+  if C.heads < lanes then
     redis.call('ZADD', K.idle(), TEXT[(n.used.slots or 0) / math.max(n.total.slots or 1, 1)], id)
   elseif idle[1] then
     redis.call('ZREM', K.idle(), id)
@@ -97,4 +93,4 @@ end
 F.run()
 F.drain()
 X.flush()
-return { status, told, jobs, C.works }
+return { status, told, C.runs, C.works }

@@ -124,7 +124,7 @@ end
 -- What jobs that follow one another in a claim have in common goes to the daemon once: the fields of
 -- `Work`, in its order. Returns its place in `C.works`.
 local last -- the job that `work_of` saw last; the next one is mostly alike
-each_call(function() C.works, C.looked, last = {}, 0, nil end)
+each_call(function() C.works, C.runs, C.count, C.heads, C.looked, last = {}, {}, 0, 0, 0, nil end)
 local function is_like(job, other)
   local p, q = job.payload, other.payload
   return job.execution == other.execution and job.run == other.run and job.needs == other.needs
@@ -139,15 +139,18 @@ local function work_of(job)
   last = job
   return #C.works
 end
--- One job's way to the daemon: id, attempt, payload, the place of its work, whether it is a rider.
-local function to_daemon(job, rider)
-  return { job.id, job.attempt, job.payload.data, work_of(job), rider and 1 or 0 }
+-- A job's way to the daemon, in `C.runs`: the place of its work, whether it is a rider, and its attempt, which those
+-- share that ride along; then its name (theirs after it, separated by spaces), and a payload each.
+local function hand_out(job, rider)
+  C.count = C.count + 1
+  if not rider then C.heads = C.heads + 1 end
+  C.runs[#C.runs + 1] = { work_of(job), rider and 1 or 0, job.attempt, job.job, job.payload.data }
 end
 -- The same of one that was claimed before.
 function C.again(id, origin, claim, rider)
   local job = waiting_job(id, { name = origin })
   job.claim = claim
-  return to_daemon(job, rider)
+  hand_out(job, rider)
 end
 
 -- A rider takes nothing of the node: its slot's place is taken already.
@@ -182,15 +185,15 @@ local function take(n, job, claim_id, free, rider, ...)
     A.add(free, charge, -1)
   end
   X.count(X.get(job.execution), 'running', 1)
-  return to_daemon(job, rider)
+  hand_out(job, rider)
 end
 
 -- Those behind a rider that are like it, in all but what is a job's own, ride as well, up to `most` of them, and
 -- without a table for each. What is not like it is read again, as any other. How many these are.
-local function ride_along(r, n, first, claim_id, most, claimed)
-  local w, start, attempt, work = first.fields, first.execution .. '-', TEXT[first.attempt], work_of(first)
+local function ride_along(r, n, first, claim_id, most)
+  local w, start, attempt, run = first.fields, first.execution .. '-', TEXT[first.attempt], C.runs[#C.runs]
   local lease, leases, names = attempt .. ' ' .. claim_id .. ' ' .. TEXT[NOW_MS] .. ' ', {}, {}
-  local took, had = 0, #claimed
+  local took = 0
   while took < most do
     local id = r.page[r.at + took]
     if not id or string.sub(id, 1, #start) ~= start then break end
@@ -203,13 +206,14 @@ local function ride_along(r, n, first, claim_id, most, claimed)
     Q.fresh[id] = nil
     took = took + 1
     names[took], leases[2 * took - 1], leases[2 * took] = string.sub(id, #start + 1), id, lease
-    claimed[had + took] = { id, first.attempt, v[3] or '', work, 1 }
+    run[5 + took] = v[3] or ''
   end
   if took > 0 then
     redis.call('HSET', n.leases_key, unpack(leases))
     job_events('job_started', first.execution, names, 'attempt', attempt, 'node', n.id, 'queue', first.origin,
       'rider', '1')
-    r.at, r.taken, C.looked = r.at + took, r.taken + took, C.looked + took
+    run[4] = run[4] .. ' ' .. table.concat(names, ' ')
+    r.at, r.taken, C.looked, C.count = r.at + took, r.taken + took, C.looked + took, C.count + took
     X.count(X.get(first.execution), 'running', took)
   end
   return took
@@ -284,22 +288,23 @@ local function riders_in(ahead)
   for _, riders in pairs(ahead) do count = count + riders end
   return count
 end
--- Claims the heir, where nothing waits in any list; nil if this node may not.
+-- Claims the heir, where nothing waits in any list; false if this node may not.
 function C.claim_heir(n, claim_id, free)
   local next = Q.take_heir(n, free)
-  if not next then return nil end
+  if not next then return false end
   local job = waiting_job(next.id, { name = next.origin })
-  return { take(n, job, claim_id, free, false, 'enqueued_at', next.enqueued_at, 'waits', '0') }
+  take(n, job, claim_id, free, false, 'enqueued_at', next.enqueued_at, 'waits', '0')
+  return true
 end
 -- Claims up to `lanes` jobs that fit `free`, then riders for functions known to
 -- be short (`ahead`), while the order of the lists allows.
 function C.claim(n, claim_id, lanes, free, ahead, other_idle)
   write_later() -- what this script queued is in the lists then
-  local claimed, served, passed, kept = {}, {}, {}, reservation(n)
+  local served, passed, kept = {}, {}, reservation(n)
   local wanted = lanes + riders_in(ahead)
   for _, level in ipairs(levels(n, math.min(wanted + 1, 64))) do
     for _, r in ipairs(level.readers) do served[#served + 1] = r end
-    while #claimed < math.min(wanted, CLAIM_LIMIT) and C.looked < STEP_LIMIT do
+    while C.count < math.min(wanted, CLAIM_LIMIT) and C.looked < STEP_LIMIT do
       local r = oldest(level)
       if not r then break end
       local job = r.job
@@ -307,7 +312,7 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
         local held_back = kept and job.id ~= kept.id and level.priority <= kept.priority
         if lanes > 0 and not held_back and A.within(N.charge(n, job.needs), free) then
           remove(r)
-          claimed[#claimed + 1] = take(n, job, claim_id, free, false)
+          take(n, job, claim_id, free, false)
           if kept and job.id == kept.id then
             kept = nil -- what stood before it and was held back may fit beside it
             for _, other in ipairs(level.readers) do rewind(other) end
@@ -315,28 +320,27 @@ function C.claim(n, claim_id, lanes, free, ahead, other_idle)
           lanes = lanes - 1
         elseif lanes > 0 then
           skip(r)
-          if not held_back then passed[#passed + 1] = { job = job, after = #claimed } end
+          if not held_back then passed[#passed + 1] = { job = job, after = C.count } end
         else
           local key = function_of(job)
           local riders = not kept and not other_idle and job.needs == '' and ahead[key] or 0
           if riders <= 0 then break end
           ahead[key] = riders - 1
           remove(r)
-          claimed[#claimed + 1] = take(n, job, claim_id, free, true)
+          take(n, job, claim_id, free, true)
           if #level.readers == 1 and r.skipped == 0 then
-            ahead[key] = ahead[key] - ride_along(r, n, job, claim_id, math.min(riders - 1, CLAIM_LIMIT - #claimed, STEP_LIMIT - C.looked), claimed)
+            ahead[key] = ahead[key] - ride_along(r, n, job, claim_id, math.min(riders - 1, CLAIM_LIMIT - C.count, STEP_LIMIT - C.looked))
           end
         end
       end
     end
-    if #claimed >= wanted or lanes <= 0 and oldest(level) then break end
+    if C.count >= wanted or lanes <= 0 and oldest(level) then break end
   end
   for _, one in ipairs(passed) do
-    if #claimed > one.after then pass_over(one.job, n) end
+    if C.count > one.after then pass_over(one.job, n) end
   end
   for _, r in ipairs(served) do
     take_heads(r)
     if redis.call('LLEN', r.key) == 0 then Q.unlist(r.name) end
   end
-  return claimed
 end
