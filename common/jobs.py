@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, lru_cache
 from typing import Any, NamedTuple
 
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -222,4 +222,9 @@ def parse_amounts(text: str) -> dict[str, float]:
 
 def format_amounts(amounts: dict[str, float]) -> str:
     """The inverse of `parse_amounts`, sorted by name."""
-    return " ".join(f"{name}={amount:.15g}" for name, amount in sorted(amounts.items()))
+    return _formatted(tuple(amounts.items()))
+
+
+@lru_cache(maxsize=256)
+def _formatted(amounts: tuple[tuple[str, float], ...]) -> str:
+    return " ".join(f"{name}={amount:.15g}" for name, amount in sorted(amounts))

@@ -118,8 +118,10 @@ class Advances:
 
     def send(self) -> bool:
         """Sends an advance, if there is something to settle or to ask for."""
+        if not (self._pending or self._to_announce or self.hungry):
+            return False
         lanes = 0 if self.draining else self._claimant.lanes()
-        if not (self._pending or self._to_announce or (self.hungry and lanes)):
+        if not (self._pending or self._to_announce or lanes):
             return False
         self._send(lanes, {} if self.draining else self._claimant.riders(0))
         return True
@@ -175,7 +177,7 @@ class Advances:
         self.suspended = advanced.suspended
         if advanced.unknown:
             self._claimant.unknown()
-        claimed = [Held.of(one) for one in advanced.claimed]
+        claimed = [Held.of(one) for one in advanced.unpack()]
         if lanes and len(coming.heads) == lanes:
             self.hungry = True
         self._sender.take(claimed)

@@ -153,19 +153,19 @@ class Exchange:
         if self.held_up and self.incarnation:
             self._send_beat()
         while self._line.free and self.incarnation and time.monotonic() >= self._quiet_till:
-            for send in (
-                self._send_beat,
-                self._send_wait,
-                self._send_back,
-                self._send_references,
-                self._send_log,
-                self._send_plain,
-                self.advances.send,
-            ):
-                if send():
-                    break
-            else:
+            if not (self.urgent and self._send_urgent() or self.advances.send()):
                 return
+
+    def _send_urgent(self) -> bool:
+        """Sends what is due before anything is settled or claimed, if something can be sent."""
+        return (
+            self._send_beat()
+            or self._send_wait()
+            or self._send_back()
+            or self._send_references()
+            or self._send_log()
+            or self._send_plain()
+        )
 
     def _send_beat(self) -> bool:
         if not self._beat_state:

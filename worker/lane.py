@@ -78,6 +78,8 @@ class Lane:
         self._verdicts: list[tuple[Held, Verdict | None]] = []
         self._doomed: dict[Held, Verdict | None] = {}
         self._shipped_at = 0.0
+        self._watches = 0
+        self._printed_to = 0
 
     @property
     def busy(self) -> bool:
@@ -263,8 +265,9 @@ class Lane:
         events = (READ if process.partial else 0) | (WRITE if process.unsent else 0)
         if events:
             self._loop.watch(process.sock.fileno(), events, self._on_socket)
-        else:
+        elif self._watches:
             self._loop.unwatch(process.sock.fileno())
+        self._watches = events
 
     def _receive(self) -> None:
         process = self.process
@@ -281,14 +284,16 @@ class Lane:
         self._watch_socket(process)
         if dirty:
             self.end()
-        elif not self.window and process.output.size() > _TIDY_BYTES:
+        elif not self.window and self._printed_to > _TIDY_BYTES:
             process.output.reset()
+            self._printed_to = 0
 
     def _take_ended(self, process: SlotProcess, ended: frames.Ended) -> None:
         held = self.window.pop(ended.seq, None)
         if held is None:  # it was revoked, and ran all the same
             return
         self.stuck = False
+        self._printed_to = ended.log_to
         if held.waiting:
             self.waiting = held.waiting = False
         self._owner.times.add(held.key, ended.run_us / 1e6)
@@ -331,6 +336,7 @@ class Lane:
         self._receive()  # what it finished before
         for fd in (process.exited, process.bell, process.sock.fileno()):
             self._loop.unwatch(fd)
+        self._watches = 0
         self._judge(process, code, asked)
         left = list(self.window.values())
         self.window.clear()

@@ -55,7 +55,8 @@ class Line:
         self._reader = hiredis.Reader()
         self._failures = 0
         self._closed = False
-        self._deadline: Timer | None = None
+        self._answer_by: float | None = None
+        self._watchman: Timer | None = None
         self.last_heard = time.monotonic()
 
     @property
@@ -112,11 +113,20 @@ class Line:
         self._flush()
 
     def _expect(self, answer_s: float | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = None
-        if answer_s is not None:
-            self._deadline = self._loop.call_in(answer_s, lambda: self._lost("no answer"))
+        self._answer_by = None if answer_s is None else time.monotonic() + answer_s
+        if answer_s is not None and self._watchman is None:
+            self._watchman = self._loop.call_in(answer_s, self._watch_time)
+
+    def _watch_time(self) -> None:
+        """One timer at a time: most answers come long before it is due, and another one is waited for then."""
+        self._watchman = None
+        if self._answer_by is None:
+            return
+        left_s = self._answer_by - time.monotonic()
+        if left_s <= 0:
+            self._lost("no answer")
+        else:
+            self._watchman = self._loop.call_in(left_s, self._watch_time)
 
     def _ready(self, events: int) -> None:
         if events & WRITE:

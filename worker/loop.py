@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import selectors
+import select
 import signal
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
-READ = selectors.EVENT_READ
-WRITE = selectors.EVENT_WRITE
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+#: Whoever waits, to read or to write, finds out by trying.
+_ENDED = select.EPOLLHUP | select.EPOLLERR
 
 
 class Timer:
@@ -33,8 +35,8 @@ class Loop:
     """Calls back when something happens. Times are seconds of time.monotonic()."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._watched: set[int] = set()
+        self._epoll = select.epoll()
+        self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._bell: tuple[socket.socket, socket.socket] | None = None
@@ -42,17 +44,20 @@ class Loop:
 
     def watch(self, fd: int, events: int, ready: Callable[[int], None]) -> None:
         """Calls `ready(events)` while the descriptor is ready; changes an earlier watch."""
-        if fd in self._watched:
-            self._selector.modify(fd, events, ready)
-        else:
-            self._selector.register(fd, events, ready)
-            self._watched.add(fd)
+        before = self._watched.get(fd)
+        if before == (events, ready):
+            return
+        if before is None:
+            self._epoll.register(fd, events)
+        elif before[0] != events:
+            self._epoll.modify(fd, events)
+        self._watched[fd] = events, ready
 
     def unwatch(self, fd: int) -> None:
         """Ends a watch, if there is one. Call it before the descriptor is closed."""
-        if fd in self._watched:  # it is asked of what is not watched with each short job
-            self._watched.remove(fd)
-            self._selector.unregister(fd)
+        if self._watched.pop(fd, None) is not None:
+            with suppress(OSError):  # it was closed
+                self._epoll.unregister(fd)
 
     def call_in(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Calls once, `delay_s` from now."""
@@ -73,11 +78,11 @@ class Loop:
 
     def turn(self) -> None:
         """Waits for the next thing to happen, and makes the calls that are due."""
-        for key, events in self._selector.select(self._timeout()):
+        happened = self._epoll.poll(self._timeout())
+        for fd, events, watched in [(fd, events, self._watched.get(fd)) for fd, events in happened]:
             # An earlier call of this turn may have ended or changed this watch.
-            current = self._selector.get_map().get(key.fd)
-            if current is not None and current.data is key.data:
-                key.data(events)
+            if watched is not None and self._watched.get(fd) is watched:
+                watched[1](watched[0] if events & _ENDED else events)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
@@ -91,7 +96,7 @@ class Loop:
             signal.set_wakeup_fd(-1)
             for end in self._bell:
                 end.close()
-        self._selector.close()
+        self._epoll.close()
 
     def _timeout(self) -> float | None:
         while self._timers and self._timers[0][2].call is None:

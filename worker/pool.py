@@ -286,7 +286,8 @@ class Pool:
 
     def _place(self, held: Held) -> None:
         """Gives an attempt a lane of its own, or hands it back."""
-        lane = self.lanes.assign(held, self) if self.room() else None
+        may_take = not self.draining and time.monotonic() >= self._broken_till
+        lane = self.lanes.assign(held, self) if may_take else None
         if lane is None:
             self._sink.hand_back(held)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..jobs import Advanced, Beaten, Claimed, Coming, Token, Work, config_at, parse_amounts
@@ -16,7 +17,7 @@ _OF_A_RUN = 4
 def parse_advance(claim: str, reply: Any) -> Advanced:
     """The reply to `advance_request` with this claim id."""
     status, verdicts, runs, raw_works = reply
-    word, works = as_text(status), [_work(row) for row in raw_works]
+    word, works = as_text(status), [_work(*row) for row in raw_works]
     heads = [works[run[0] - 1] for run in runs if not run[1]]
     riders = [works[at] for at in {run[0] - 1 for run in runs if run[1]}]
     size = sum(len(run) - _OF_A_RUN for run in runs)
@@ -65,8 +66,12 @@ def _claimed(claim: str, runs: list[Any], works: list[Work]) -> list[Claimed]:
     return claimed
 
 
-def _work(row: list[Any]) -> Work:
-    execution, run, root, digest, refs, timeout_s, needs, priority, queue, retry, left = row
+@lru_cache(maxsize=256)
+def _work(
+    execution: bytes, run: bytes, root: bytes, digest: bytes, refs: bytes, timeout_s: bytes,
+    needs: bytes, priority: bytes, queue: bytes, retry: bytes, left: bytes,
+) -> Work:  # fmt: skip
+    """What jobs that follow one another have in common, they mostly have with the next ones too."""
     return Work(
         execution=as_text(execution),
         run=as_text(run),
