@@ -17,13 +17,17 @@ local function take_heads(r)
   r.taken = 0
 end
 -- What a claim reads of an entry.
+local function read_seldom(key) -- SELDOM, in this order
+  return redis.call('HMGET', key, 'needs', 'refs', 'timeout_s', 'retry', 'retries_left', 'reserved_by')
+end
 local function read_waiting(key)
   local v = redis.call('HMGET', key, 'status', 'run', 'data', 'timeout', 'retries', 'attempt', 'special')
-  if v[7] then
-    local more = redis.call('HMGET', key, 'needs', 'refs', 'timeout_s', 'retry', 'retries_left', 'reserved_by')
-    v[7], v[8], v[9], v[10], v[11], v[12] = unpack(more, 1, 6)
-  end
+  if v[7] then v[7], v[8], v[9], v[10], v[11], v[12] = unpack(read_seldom(key), 1, 6) end
   return v
+end
+local function payload_of(data, timeout, retries, refs, timeout_s, retry, retries_left, reserved_by)
+  return { data = data or '', refs = refs or '', timeout_s = timeout_s or timeout or '0', retry = retry or '',
+    retries_left = retries_left or retries or '0', reserved_by = reserved_by or nil }
 end
 -- An entry as a claim looks at it, with what goes to the daemon. Dates are compared between lists only.
 local function waiting_job(id, r)
@@ -34,8 +38,7 @@ local function waiting_job(id, r)
   local job = job_table(id, key, execution, name, v[1], r.name, v[6], nil, nil, nil, nil, v[7], 'run', v[2],
     r.dated and redis.call('HGET', key, 'enqueued_at') or nil, 0)
   job.fields = v
-  job.payload = { data = v[3] or '', refs = v[8] or '', timeout_s = v[9] or v[4] or '0', retry = v[10] or '',
-    retries_left = v[11] or v[5] or '0', reserved_by = v[12] or nil }
+  job.payload = payload_of(v[3], v[4], v[5], unpack(v, 8, 12))
   return job
 end
 -- The entry under the reader's head, past those it skipped; nil at its end.
@@ -290,10 +293,11 @@ local function riders_in(ahead)
 end
 -- Claims the heir, where nothing waits in any list; false if this node may not.
 function C.claim_heir(n, claim_id, free)
-  local next = Q.take_heir(n, free)
-  if not next then return false end
-  local job = waiting_job(next.id, { name = next.origin })
-  take(n, job, claim_id, free, false, 'enqueued_at', next.enqueued_at, 'waits', '0')
+  local job = Q.take_heir(n, free)
+  if not job then return false end
+  local v = redis.call('HMGET', job.key, 'data', 'timeout', 'retries', 'special')
+  job.payload = payload_of(v[1], v[2], v[3], unpack(v[4] and read_seldom(job.key) or {}, 2, 6))
+  take(n, job, claim_id, free, false, 'enqueued_at', job.enqueued_at, 'waits', '0')
   return true
 end
 -- Claims up to `lanes` jobs that fit `free`, then riders for functions known to
