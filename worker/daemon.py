@@ -223,6 +223,8 @@ class Daemon(RqWorker):
             log.error("event=offline_limit node=%s silent_s=%.0f", self.name, silent_s)
             self._give_up_jobs()
         self._exchange.beat(self._state_word())
+        for command in self.count_commands():
+            self._exchange.plain(*command)
 
     def _state_word(self) -> str:
         if self._exchange.advances.draining:
@@ -300,6 +302,8 @@ class Daemon(RqWorker):
     # -- what the pool tells
 
     def settled(self, held: Held, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            self.count(verdict.outcome == "finished")
         self._exchange.settle(held, verdict)
         if held.stale:  # what it took of the node is free now
             self._exchange.beat(self._state_word())

@@ -32,6 +32,7 @@ class RqWorker(BaseWorker):
         queues = [f"{class_}.p5" for class_ in ("any", *capabilities)]
         super().__init__(queues, name=name, connection=client, worker_ttl=RQ_TTL_S)
         self.log = log
+        self._told_counts = 0, 0
 
     def running_pids(self) -> list[int]:
         """The processes that run jobs now."""
@@ -59,6 +60,22 @@ class RqWorker(BaseWorker):
     def serialize(self) -> dict[str, Any]:
         """RQ's fields, and a mark by which a dead node of ours is told from a stranger."""
         return {**super().serialize(), "penstock": "1"}
+
+    def count(self, succeeded: bool) -> None:
+        """One more attempt has ended here."""
+        if succeeded:
+            self.successful_job_count += 1
+        else:
+            self.failed_job_count += 1
+
+    def count_commands(self) -> list[tuple[Any, ...]]:
+        """The command that tells RQ how many jobs ended here, if there are more than before."""
+        counts = self.successful_job_count, self.failed_job_count
+        if counts == self._told_counts:
+            return []
+        self._told_counts = counts
+        done, failed = counts
+        return [("HSET", self.key, "successful_job_count", done, "failed_job_count", failed)]
 
     def refresh_commands(self, state: str) -> list[tuple[Any, ...]]:
         """Commands that keep RQ's hash alive, and make it whole if it was lost."""

@@ -31,6 +31,11 @@ def snapshot(machines, execution):
     return {name: (job["status"], job["attempt"]) for name, job in rows.items()}
 
 
+def ended_there(client, how):
+    """Jobs that RQ's tools show as ended on both workers."""
+    return sum(int(client.hget(f"rq:worker:{name}", f"{how}_job_count") or 0) for name in ("one", "two"))
+
+
 def test_rq_info_reads_and_changes_nothing(machines, full, figure):
     times, nap_s = (100, 130.0) if full else (6, 6.0)
     machines.orchestrator()
@@ -60,6 +65,8 @@ def test_rq_info_reads_and_changes_nothing(machines, full, figure):
     found = machines.wait(execution, 120)
     assert found["status"] == "succeeded"
     assert {job["attempt"] for job in found["jobs"].values()} == {1}
+    until(lambda: ended_there(machines.client, "successful") == len(jobs))
+    assert ended_there(machines.client, "failed") == 0
     figure(f"rq info run {times} times over {lasted:.0f} s of running jobs, 0 changes")
 
 

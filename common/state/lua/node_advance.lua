@@ -31,7 +31,7 @@ end
 local function turn(claim) return tonumber(string.match(claim or '', '(%d+)$') or 0) end
 local late = known and turn(claim_id) < turn(n.claim)
 
-local verdicts, ids, places, at, done, bad = {}, {}, {}, 8, 0, 0
+local verdicts, ids, places, at = {}, {}, {}, 8
 for i = 1, settled do
   ids[i], places[i] = ARGV[at], at
   at = at + 7 + tonumber(ARGV[at + 6])
@@ -43,7 +43,7 @@ while i <= settled do
   if alike then
     local many = S.settle_alike(ARGV, n, ids, places, i)
     for told = i, i + many - 1 do verdicts[told] = 'OK' end
-    i, done, alike = i + many, done + many, many > 1 -- reading them twice would cost
+    i, alike = i + many, many > 1 -- reading them twice would cost
     if i > settled then break end
   end
   local from = places[i]
@@ -53,12 +53,7 @@ while i <= settled do
   end
   verdicts[i] = S.settle(n, ids[i], tonumber(ARGV[from + 1]), ARGV[from + 2], outcome, ARGV[from + 4],
     tonumber(ARGV[from + 5]), error, metrics, retry_ms, log)
-  if outcome == 'finished' then done = done + 1 else bad = bad + 1 end
   i = i + 1
-end
-if settled > 0 and redis.call('EXISTS', K.rq_worker(id)) == 1 then
-  if done > 0 then redis.call('HINCRBY', K.rq_worker(id), 'successful_job_count', done) end
-  if bad > 0 then redis.call('HINCRBY', K.rq_worker(id), 'failed_job_count', bad) end
 end
 F.run()
 
