@@ -92,9 +92,7 @@ local function enqueue_alike()
   row[3] = 'queued'
   for i = 1, count do
     row[1] = K.job(x_id .. '-' .. names[i])
-    local length = add_own(row, common_to, i)
-    row[length + 1], row[length + 2] = 'enqueued_at', stamp()
-    redis.call('HSET', unpack(row, 1, length + 2))
+    redis.call('HSET', unpack(row, 1, add_own(row, common_to, i)))
     list[i + 2] = x_id .. '-' .. names[i]
     Q.fresh[i] = like
   end

@@ -29,6 +29,10 @@ local function payload_of(data, timeout, retries, refs, timeout_s, retry, retrie
   return { data = data or '', refs = refs or '', timeout_s = timeout_s or timeout or '0', retry = retry or '',
     retries_left = retries_left or retries or '0', reserved_by = reserved_by or nil }
 end
+local function queued_at(key)
+  local v = redis.call('HMGET', key, 'enqueued_at', 'created_at')
+  return v[1] or v[2] or nil
+end
 -- An entry as a claim looks at it, with what goes to the daemon. Dates are compared between lists only.
 local function waiting_job(id, r)
   local key = K.job(id)
@@ -36,7 +40,7 @@ local function waiting_job(id, r)
   if not v[1] then return { id = id, status = 'gone', enqueued_at = '' } end
   local execution, name = parts_of(id)
   local job = job_table(id, key, execution, name, v[1], r.name, v[6], nil, nil, nil, nil, v[7], 'run', v[2],
-    r.dated and redis.call('HGET', key, 'enqueued_at') or nil, 0)
+    r.dated and queued_at(key) or nil, 0)
   job.fields = v
   job.payload = payload_of(v[3], v[4], v[5], unpack(v, 8, 12))
   return job

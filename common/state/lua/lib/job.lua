@@ -2,7 +2,8 @@
 -- A job's hash as a table. Each field that is read costs, most of all one that is not there: so
 -- `J.held` reads what a settlement needs, `J.get` also what lets a job go on (WORK), and the others
 -- are read when one of them is asked for. Its execution and name are in its id, its class and
--- priority in its queue's name.
+-- priority in its queue's name. A job that was queued when it was made has no `enqueued_at`: that is its
+-- `created_at`.
 local J = {}
 local WORK = { needs = true, kind = true, run = true, enqueued_at = true, waits = true, reason = true }
 local OTHERS = { on_failure = true, tolerated = true, worker_name = true, retries_left = true, retries = true,
@@ -27,9 +28,9 @@ local function read_others(job)
   job.retries_left = tonumber(job.retries_left or job.retries) -- those that are left, once one was made
 end
 local function read_work(job)
-  local v = redis.call('HMGET', job.key, 'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')
+  local v = redis.call('HMGET', job.key, 'needs', 'kind', 'run', 'created_at', 'enqueued_at', 'waits', 'reason')
   job.needs, job.kind, job.run = v[1] or '', v[2] or 'run', v[3]
-  job.enqueued_at, job.waits, job.reason = v[4], tonumber(v[5] or 0), v[6]
+  job.enqueued_at, job.waits, job.reason = v[5] or v[4], tonumber(v[6] or 0), v[7]
 end
 local lazy = { __index = function(job, name)
   if name == 'class' or name == 'priority' then return job.origin and class_of(job.origin)[name] end
@@ -69,9 +70,10 @@ function J.get(id)
   if heir and heir.id == id then write_heir() end
   local key = K.job(id)
   local v = redis.call('HMGET', key, 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
-    'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason')
+    'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason', 'created_at')
   if not v[1] then return nil end
   local execution, name = parts_of(id)
+  v[11] = v[11] or v[14]
   return job_table(id, key, execution, name, unpack(v, 1, 13))
 end
 -- The same of one that somebody says to hold. What RQ's tools were never shown as started (a rider) has no
@@ -87,7 +89,7 @@ function J.held(id)
     started_at = v[8] }, lazy)
 end
 -- One that is not in Redis yet: `row` is its key and its fields, as HSET takes them, with
--- its status first. It is written with the first change of its status, or by J.write.
+-- its status first, and `created_at` next. It is written with the first change of its status, or by J.write.
 function J.new(execution, name, row, fields)
   local job = job_table(execution .. '-' .. name, row[1], execution, name, row[3], fields.origin, 0, nil,
     fields.group or false, false, fields.dependents, fields.needs, fields.kind, fields.run, nil, 0)

@@ -57,7 +57,13 @@ local function list_queue(job)
   redis.call('SADD', K.queues(), K.queue(job.origin))
 end
 local function write_queued(job, ...)
-  J.write(job, 'status', 'queued', 'enqueued_at', job.enqueued_at, ...)
+  local new = rawget(job, 'unwritten')
+  if new then
+    new[5] = job.enqueued_at -- its `created_at`
+    J.write(job, 'status', 'queued', ...)
+  else
+    J.write(job, 'status', 'queued', 'enqueued_at', job.enqueued_at, ...)
+  end
   list_queue(job)
 end
 -- Puts a job into its list. At the front it keeps the time at which it first came.
