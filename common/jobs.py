@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: The policy of a job that names none: 3 retries (4 attempts) after 5, 10 and 20 seconds.
 DEFAULT_MAX = 3
+#: how long a job may run that names no `timeout`, seconds
+DEFAULT_TIMEOUT_S = 300
 DEFAULT_BACKOFF_S = 5.0
 DEFAULT_FACTOR = 2.0
 DEFAULT_MAX_DELAY_S = 300.0

@@ -303,7 +303,7 @@ class Daemon(RqWorker):
 
     def settled(self, held: Held, verdict: Verdict | None) -> None:
         if verdict is not None:
-            self.count(verdict.outcome == "finished")
+            self.count_end(verdict.outcome == "finished")
         self._exchange.settle(held, verdict)
         if held.stale:  # what it took of the node is free now
             self._exchange.beat(self._state_word())

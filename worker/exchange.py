@@ -153,7 +153,7 @@ class Exchange:
         if self.held_up and self.incarnation:
             self._send_beat()
         while self._line.free and self.incarnation and time.monotonic() >= self._quiet_till:
-            if not (self.urgent and self._send_urgent() or self.advances.send()):
+            if not ((self.urgent and self._send_urgent()) or self.advances.send()):
                 return
 
     def _send_urgent(self) -> bool:

@@ -61,7 +61,7 @@ class RqWorker(BaseWorker):
         """RQ's fields, and a mark by which a dead node of ours is told from a stranger."""
         return {**super().serialize(), "penstock": "1"}
 
-    def count(self, succeeded: bool) -> None:
+    def count_end(self, succeeded: bool) -> None:
         """One more attempt has ended here."""
         if succeeded:
             self.successful_job_count += 1

@@ -114,7 +114,7 @@ def counted(on: Cluster, counter: Counter) -> dict[str, float]:
 
 def _make_chain(on: Cluster, length: int) -> None:
     execution = "c" * 15
-    fields = {"run": "work:noop", "data": "[]", "origin": "any.p5", "timeout": 300, "retries": 3}
+    fields = {"run": "work:noop", "data": "[]", "origin": "any.p5"}
     jobs = []
     for n in range(length):
         own = {"dependents": f"j{n + 1}"} if n + 1 < length else {}

@@ -22,7 +22,6 @@ from .spelling import Spelling
 from .wording import short
 
 #: How long a job may run that names no timeout, in seconds.
-DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_PRIORITY = 5
 #: Whose orchestrators expand a workflow that names no domain.
 DEFAULT_DOMAIN = "default"
@@ -168,7 +167,7 @@ class Work(_Model):
     command: fields.Command | None = None
     config: fields.JsonObject = {}
     retry: Retry = Retry()
-    timeout_s: fields.Duration = DEFAULT_TIMEOUT_S
+    timeout_s: fields.Duration = float(backoff.DEFAULT_TIMEOUT_S)
     priority: fields.Priority = DEFAULT_PRIORITY
     resources: Resources = Resources()
     capabilities: fields.Tags = ()

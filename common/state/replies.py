@@ -9,7 +9,6 @@ from typing import Any
 
 from ..jobs import Advanced, Beaten, Claimed, Coming, Token, Work, config_at, parse_amounts
 
-
 #: what the jobs of a run share: the place of their work, whether they ride, their attempt, and all names
 _OF_A_RUN = 4
 

@@ -21,6 +21,7 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Self
 
+from .. import retry
 from . import keys
 from .replies import as_text
 
@@ -87,7 +88,8 @@ class Limits:
         return (
             f"local CFG = {{ max_crashes = {self.max_crashes}, max_losses = {self.max_losses}, "
             f"log_limit_bytes = {self.log_limit_bytes}, patience_share = {self.patience_share!r}, "
-            f"patience_max_ms = {self.patience_max_ms}, lost_error = {_lua_string(lost)} }}"
+            f"patience_max_ms = {self.patience_max_ms}, retries = {retry.DEFAULT_MAX}, "
+            f"timeout_s = '{retry.DEFAULT_TIMEOUT_S}', lost_error = {_lua_string(lost)} }}"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...common import retry
 from ...common.jobs import format_amounts, job_id, queue_class, queue_name, rq_data
 from ...common.jsontext import json_writer
 from ...common.spec.expansion import Child
@@ -115,14 +116,14 @@ def call_fields(
 def setting_fields(work: Work) -> Fields:
     """Where and how it runs."""
     class_ = queue_class(work.capabilities)
+    fields: Fields = {"origin": queue_name(class_, work.priority)}
     timeout = max(1, round(work.timeout_s))
-    fields: Fields = {
-        "origin": queue_name(class_, work.priority),
-        "timeout": timeout,
-        "retries": work.retry.max,
-    }
+    if timeout != retry.DEFAULT_TIMEOUT_S:
+        fields["timeout"] = timeout
     if timeout != work.timeout_s:
         fields["timeout_s"] = work.timeout_s
+    if work.retry.max != retry.DEFAULT_MAX:
+        fields["retries"] = work.retry.max
     needs = format_amounts(work.resources.needs())
     if needs:
         fields["needs"] = needs

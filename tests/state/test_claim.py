@@ -6,6 +6,7 @@ import pytest
 
 from penstock.common.jobs import job_id, rq_data
 from penstock.common.state import keys
+from penstock.common.state.chunks import NewJob
 from support.scripted import EXECUTION_ID, bad, done, new_job
 
 
@@ -287,6 +288,67 @@ def test_a_queued_job_wakes_one_idle_node_that_fits(cluster):
     assert cluster.client.lrange(keys.node_inbox("gpu"), 0, -1) == [b"wake"]
     assert cluster.client.exists(keys.node_inbox("cpu")) == 0
     assert cluster.client.zrange(keys.idle(), 0, -1) == [b"cpu"]
+
+
+def test_only_a_node_with_free_lanes_counts_as_idle(cluster):
+    node = cluster.node(slots=1)
+    assert node.claim(1) == []
+    assert cluster.client.zrange(keys.idle(), 0, -1) == [b"n1"]
+    cluster.submit(new_job("a"), new_job("b"))
+    cluster.client.zadd(keys.idle(), {"n1": 0})  # an advance came before the wake-up
+    (a,) = node.claim(1)
+    assert cluster.client.zcard(keys.idle()) == 0
+    assert names(node.advance(done(a), lanes=1).claimed) == ["b"]
+
+
+def test_riders_are_for_a_node_that_no_other_could_help(cluster):
+    one, other = cluster.node("one", slots=1), cluster.node("other", slots=1)
+    assert one.claim(1) == []
+    cluster.submit(*(new_job(f"q{i}") for i in range(4)))
+    cluster.client.zadd(keys.idle(), {"one": 0})
+    assert names(one.claim(1, ahead={"||m:f": 1})) == ["q0", "q1"], "it alone was idle"
+    cluster.client.zadd(keys.idle(), {"other": 0})
+    assert names(other.claim(1, ahead={"||m:f": 1})) == ["q2", "q3"]
+
+
+def test_what_names_no_limits_has_the_usual_ones(cluster):
+    cluster.submit(
+        NewJob("a", (), {"run": "m:f", "data": rq_data("m:f", "{}"), "origin": "any.p5"})
+    )
+    node = cluster.node()
+    (a,) = node.claim(1)
+    assert (a.work.timeout_s, a.work.retries_left) == (300, 3)
+    for left in (2, 1, 0):
+        node.advance(bad(a, retry_ms=0))
+        assert (cluster.job("a")["status"], cluster.job("a")["retries_left"]) == (
+            "scheduled",
+            str(left),
+        )
+        cluster.pass_time(1)
+        cluster.store.promote_due()
+        (a,) = node.claim(1)
+        assert a.work.retries_left == left
+    node.advance(bad(a, retry_ms=0))
+    assert (cluster.job("a")["status"], cluster.status) == ("failed", "failed")
+    cluster.store.retry(cluster.id)
+    assert cluster.job("a")["retries_left"] == "3"
+
+
+def test_what_comes_back_keeps_its_place_and_its_date(cluster):
+    cluster.submit(*(new_job(f"q{i}") for i in range(7, 12)))
+    made = cluster.job("q8")["created_at"]
+    node = cluster.node(slots=5, resources={"cpus": 5.0})
+    first, *others = node.claim(5)
+    node.advance(bad(first, "crashed", retry_ms=0))
+    assert cluster.job("q7")["enqueued_at"] == made
+    cluster.store.handback("n1", "n1inc", [others[0].token])
+    assert cluster.job("q8")["enqueued_at"] == made
+    cluster.store.leave("n1", "n1inc", "left")
+    waiting = [
+        id_.decode().partition("-")[2] for id_ in cluster.client.lrange("rq:queue:any.p5", 0, -1)
+    ]
+    assert waiting == ["q9", "q10", "q11", "q8", "q7"]
+    assert cluster.job("q11")["enqueued_at"] == made
 
 
 def test_a_lost_wake_up_costs_one_beat(cluster):

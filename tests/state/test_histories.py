@@ -29,7 +29,8 @@ def test_everything_ends_and_adds_up(redis7, full, figure, step_limit, ends):
 
 @pytest.mark.parametrize("step_limit", [200, 5])
 def test_jobs_that_are_alike_come_out_as_any_others(redis7, full, step_limit):
-    """`ride_along` and `settle_alike` are only quicker: one by one the same history comes to the same."""
+    """`ride_along`, `settle_alike` and `claim_heir` are only quicker: without them the same history comes to the
+    same."""
     for seed in range(300 if full else 20):
         outcomes = []
         for one_by_one in (False, True):

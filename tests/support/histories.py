@@ -46,12 +46,18 @@ def scripts(step_limit: int, now: str = SHIFTED_NOW) -> Scripts:
 
 
 def frozen_scripts(step_limit: int, one_by_one: bool) -> Scripts:
-    """The same under FROZEN_NOW; `one_by_one`: without the quick ways for jobs that are alike."""
+    """The same under FROZEN_NOW; `one_by_one`: without the quick ways for jobs that are alike, and for one
+    that is queued and claimed in one script."""
     changed = {"now": FROZEN_NOW, "finish": _finish(step_limit)}
-    for part, loop in (("claim", "while took < most do"), ("settle", "while places[i] do")):
+    ways = (
+        ("claim", "while took < most do", "while false do"),
+        ("settle", "while places[i] do", "while false do"),
+        ("queue", "elseif job == Q.may_inherit and", "elseif false and"),
+    )
+    for part, way, none in ways:
         text = (LIB / f"{part}.lua").read_text()
-        assert loop in text
-        changed[part] = text.replace(loop, "while false do") if one_by_one else text
+        assert way in text
+        changed[part] = text.replace(way, none) if one_by_one else text
     return Scripts(replace=changed)
 
 

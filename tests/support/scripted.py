@@ -136,6 +136,9 @@ class Cluster:
     def events(self, name: str) -> list[dict[str, str]]:
         return [row for row in transitions(self.client) if row["event"] == name]
 
+    def events_of(self, job: str) -> list[dict[str, str]]:
+        return [row for row in transitions(self.client) if row.get("job") == job]
+
 
 def check_transitions(client: Any) -> None:
     """Every transition that the scripts recorded is one that states.py allows."""

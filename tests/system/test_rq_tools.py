@@ -33,7 +33,9 @@ def snapshot(machines, execution):
 
 def ended_there(client, how):
     """Jobs that RQ's tools show as ended on both workers."""
-    return sum(int(client.hget(f"rq:worker:{name}", f"{how}_job_count") or 0) for name in ("one", "two"))
+    return sum(
+        int(client.hget(f"rq:worker:{name}", f"{how}_job_count") or 0) for name in ("one", "two")
+    )
 
 
 def test_rq_info_reads_and_changes_nothing(machines, full, figure):

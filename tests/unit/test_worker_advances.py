@@ -144,7 +144,7 @@ def reply(*rows: list[Any], status: bytes = b"OK", verdicts: bytes = b"") -> lis
 
 
 def row(name: str, rider: int) -> list[Any]:
-    return [b"x-" + name.encode(), 1, b'["m.f", null, [], {}]', 1, rider]
+    return [1, rider, 1, name.encode(), b'["m.f", null, [], {}]']
 
 
 @pytest.fixture

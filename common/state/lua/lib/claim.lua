@@ -18,16 +18,18 @@ local function take_heads(r)
 end
 -- What a claim reads of an entry.
 local function read_seldom(key) -- SELDOM, in this order
-  return redis.call('HMGET', key, 'needs', 'refs', 'timeout_s', 'retry', 'retries_left', 'reserved_by')
+  return redis.call('HMGET', key, 'needs', 'refs', 'timeout', 'timeout_s', 'retry', 'retries', 'retries_left',
+    'reserved_by')
 end
 local function read_waiting(key)
-  local v = redis.call('HMGET', key, 'status', 'run', 'data', 'timeout', 'retries', 'attempt', 'special')
-  if v[7] then v[7], v[8], v[9], v[10], v[11], v[12] = unpack(read_seldom(key), 1, 6) end
+  local v = redis.call('HMGET', key, 'status', 'run', 'data', 'attempt', 'special')
+  if v[5] then v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12] = unpack(read_seldom(key), 1, 8) end
   return v
 end
-local function payload_of(data, timeout, retries, refs, timeout_s, retry, retries_left, reserved_by)
-  return { data = data or '', refs = refs or '', timeout_s = timeout_s or timeout or '0', retry = retry or '',
-    retries_left = retries_left or retries or '0', reserved_by = reserved_by or nil }
+local function payload_of(data, refs, timeout, timeout_s, retry, retries, retries_left, reserved_by)
+  return { data = data or '', refs = refs or '', timeout_s = timeout_s or timeout or CFG.timeout_s,
+    retry = retry or '', retries_left = retries_left or retries or TEXT[CFG.retries],
+    reserved_by = reserved_by or nil }
 end
 local function queued_at(key)
   local v = redis.call('HMGET', key, 'enqueued_at', 'created_at')
@@ -39,10 +41,10 @@ local function waiting_job(id, r)
   local v = read_waiting(key)
   if not v[1] then return { id = id, status = 'gone', enqueued_at = '' } end
   local execution, name = parts_of(id)
-  local job = job_table(id, key, execution, name, v[1], r.name, v[6], nil, nil, nil, nil, v[7], 'run', v[2],
+  local job = job_table(id, key, execution, name, v[1], r.name, v[4], nil, nil, nil, nil, v[5], 'run', v[2],
     r.dated and queued_at(key) or nil, 0)
   job.fields = v
-  job.payload = payload_of(v[3], v[4], v[5], unpack(v, 8, 12))
+  job.payload = payload_of(v[3], unpack(v, 6, 12))
   return job
 end
 -- The entry under the reader's head, past those it skipped; nil at its end.
@@ -299,8 +301,8 @@ end
 function C.claim_heir(n, claim_id, free)
   local job = Q.take_heir(n, free)
   if not job then return false end
-  local v = redis.call('HMGET', job.key, 'data', 'timeout', 'retries', 'special')
-  job.payload = payload_of(v[1], v[2], v[3], unpack(v[4] and read_seldom(job.key) or {}, 2, 6))
+  local v = redis.call('HMGET', job.key, 'data', 'special')
+  job.payload = payload_of(v[1], unpack(v[2] and read_seldom(job.key) or {}, 2, 8))
   take(n, job, claim_id, free, false, 'enqueued_at', job.enqueued_at, 'waits', '0')
   return true
 end

@@ -213,8 +213,9 @@ local function step_fan(x_id, name, at, ok)
         F.skip(job, name)
       else
         job.waits = job.waits - 1
+        Q.may_inherit = Q.claims and job
         if job.waits == 0 then G.ready(job) end
-        if heir ~= job then redis.call('HSET', job.key, 'waits', job.waits) end -- the heir's are written with it
+        if heir ~= job then redis.call('HSET', job.key, 'waits', job.waits) end
       end
     end
   end

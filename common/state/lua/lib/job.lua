@@ -1,4 +1,4 @@
--- requires: later remembered
+-- requires: remembered
 -- A job's hash as a table. Each field that is read costs, most of all one that is not there: so
 -- `J.held` reads what a settlement needs, `J.get` also what lets a job go on (WORK), and the others
 -- are read when one of them is asked for. Its execution and name are in its id, its class and
@@ -10,8 +10,9 @@ local OTHERS = { on_failure = true, tolerated = true, worker_name = true, retrie
   crashes = true, losses = true, passed = true, reserved_by = true, unmet = true }
 -- Fields that few jobs have, and that a claim reads only where the field `special` says that there are any: a
 -- field that is not there is looked for through all the others.
-local SELDOM = { needs = true, refs = true, timeout_s = true, retry = true, retries_left = true, reserved_by = true }
-local NUMBERS = { retries = true, crashes = true, losses = true, passed = true }
+local SELDOM = { needs = true, refs = true, timeout = true, timeout_s = true, retry = true, retries = true,
+  retries_left = true, reserved_by = true }
+local NUMBERS = { crashes = true, losses = true, passed = true }
 local class_of = remembered(function(origin)
   local class, priority = string.match(origin, '^(.*)%.p(%d+)$')
   return { class = class, priority = tonumber(priority) }
@@ -25,7 +26,7 @@ local function read_others(job)
     if NUMBERS[name] then value = tonumber(value or 0) end
     if rawget(job, name) == nil then rawset(job, name, value) end
   end
-  job.retries_left = tonumber(job.retries_left or job.retries) -- those that are left, once one was made
+  job.retries_left = tonumber(job.retries_left or job.retries or CFG.retries)
 end
 local function read_work(job)
   local v = redis.call('HMGET', job.key, 'needs', 'kind', 'run', 'created_at', 'enqueued_at', 'waits', 'reason')
@@ -67,7 +68,6 @@ local function parts_of(id)
 end
 -- nil when it is gone.
 function J.get(id)
-  if heir and heir.id == id then write_heir() end
   local key = K.job(id)
   local v = redis.call('HMGET', key, 'status', 'origin', 'attempt', 'claim', 'group', 'gate', 'dependents',
     'needs', 'kind', 'run', 'enqueued_at', 'waits', 'reason', 'created_at')

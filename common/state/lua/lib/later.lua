@@ -2,8 +2,8 @@
 -- Members that one command can add to a key, or take out of it, for many jobs, counts of hashes, and
 -- events: collected, and written by `write_later` before the same script reads them, and at its end.
 local later, counts
--- The job that this script queued, as the only one, and may go on to claim: its queue does not hold it yet
--- (`write_heir`, in queue.lua).
+-- The dependent that the last step has queued, as the only job, where this script may go on to claim it: nothing of
+-- that is written yet (`write_heir`, in queue.lua).
 local heir, write_heir
 each_call(function() later, counts, heir = {}, {}, nil end)
 local function do_later(command, key, a, b)

@@ -2,10 +2,10 @@
 -- Queue lists: entering them, waking a node for them, parking what no live
 -- node could ever run.
 -- `listed`: queues that this script has put on the list of those; `known`: others that held something; `fresh`:
--- jobs that it queued; `claims`: it goes on to claim.
+-- jobs that it queued; `claims`: it goes on to claim; `may_inherit`: who may be the heir (later.lua).
 local Q = {}
 local idle_ids
-each_call(function() Q.stamps, Q.listed, Q.known, Q.fresh, Q.claims, idle_ids = 0, {}, {}, {}, false, nil end)
+each_call(function() Q.stamps, Q.listed, Q.known, Q.fresh, Q.claims, Q.may_inherit, idle_ids = 0, {}, {}, {}, false, false, nil end)
 -- The time at which a job enters its list; jobs of one script keep their order.
 local function stamp()
   local us = NOW_US + Q.stamps
@@ -77,7 +77,7 @@ function Q.enqueue(job, front)
   if front then
     redis.call('LPUSH', K.queue(job.origin), job.id)
     write_queued(job)
-  elseif Q.claims and #Q.fresh == 0 then
+  elseif job == Q.may_inherit and #Q.fresh == 0 then
     heir = job
   else
     do_later('RPUSH', K.queue(job.origin), job.id)
@@ -97,8 +97,8 @@ end
 -- The heir, if this node may claim it: then no queue ever holds it.
 function Q.take_heir(n, free)
   local job, x = heir, X.get(heir.execution)
-  if n.reserved or not N.could(n, job.class, job.needs) or not A.within(N.charge(n, job.needs), free)
-    or X.closed(x) or x.status == 'paused' then return nil end
+  if x.status == 'paused' or not N.could(n, job.class, job.needs)
+    or not A.within(N.charge(n, job.needs), free) then return nil end
   heir = nil
   if not Q.known[job.origin] then redis.call('SADD', K.queues(), K.queue(job.origin)) end
   return job

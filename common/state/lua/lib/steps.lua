@@ -90,7 +90,7 @@ local function reset_job(job, x)
   redis.call('ZREM', K.dead(), job.id)
   if job.group then undo_child(job) end
   redis.call('HSET', job.key, 'status', 'deferred', 'crashes', 0, 'losses', 0, 'waits', NOT_COUNTED,
-    'retried', job.attempt, 'retries_left', redis.call('HGET', job.key, 'retries') or 0,
+    'retried', job.attempt, 'retries_left', redis.call('HGET', job.key, 'retries') or CFG.retries,
     'special', 1)
   redis.call('HDEL', job.key, 'error', 'reason', 'ended_at', 'metrics', 'passed', 'handed_over',
     'unmet', 'fan_at', 'gate')
