@@ -286,10 +286,19 @@ class Workflow(_Model):
                 yield ("jobs", name, "template"), job.template
 
     def to_json(self) -> str:
-        """The normalised workflow; what has its default value is left out."""
-        return json.dumps(self.model_dump(exclude_defaults=True), separators=(",", ":"))
+        """The normalised workflow; what has its default value is left out, and what jobs' keys say."""
+        said = self.model_dump(exclude_defaults=True)
+        for key, job in said.get("jobs", {}).items():
+            if job["name"] == job["id"]:
+                del job["name"]
+            if job["id"] == key:
+                del job["id"]
+        return json.dumps(said, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """The workflow that `to_json` wrote."""
-        return cls.model_validate(json.loads(text))
+        said = json.loads(text)
+        for key, job in said.get("jobs", {}).items():
+            job.setdefault("id", key)
+        return cls.model_validate(said)

@@ -245,8 +245,17 @@ def test_the_stored_form_holds_nan() -> None:
 
 
 def test_the_stored_form_leaves_out_what_is_default() -> None:
-    stored = json.loads(parse_workflow({"jobs": [{"id": "a", "run": "m:f"}]}).to_json())
-    assert stored["jobs"] == {"a": {"id": "a", "name": "a", "run": "m:f"}}
+    jobs = [{"id": "a", "run": "m:f"}, {"id": "b", "name": "the b", "run": "m:f"}]
+    workflow = parse_workflow({"jobs": jobs})
+    stored = json.loads(workflow.to_json())
+    assert stored["jobs"] == {"a": {"run": "m:f"}, "b": {"name": "the b", "run": "m:f"}}
+    again = Workflow.from_json(workflow.to_json())
+    assert [(one.id, one.name) for one in again.jobs.values()] == [("a", "a"), ("b", "the b")]
+
+
+def test_the_stored_form_holds_an_id_that_is_no_key() -> None:
+    workflow = Workflow(id="w", jobs={"key": Job(id="a", name="a", run="m:f")})
+    assert Workflow.from_json(workflow.to_json()) == workflow
 
 
 def test_models_do_not_change() -> None:
