@@ -290,6 +290,21 @@ def test_a_queued_job_wakes_one_idle_node_that_fits(cluster):
     assert cluster.client.zrange(keys.idle(), 0, -1) == [b"cpu"]
 
 
+def test_idle_nodes_are_woken_for_a_queue_that_is_resumed(cluster):
+    one, two = cluster.node("one"), cluster.node("two")
+    cluster.store.pause_queues("pause", ["any.p5", "any.p6"])
+    cluster.submit(new_job("a"))
+    for node in (one, two):
+        cluster.client.delete(keys.node_inbox(node.id))
+        assert node.claim(1) == []
+    cluster.store.pause_queues("resume", ["any.p6"])
+    assert not cluster.client.exists(keys.node_inbox("one"), keys.node_inbox("two"))
+    cluster.store.pause_queues("resume", ["any.p5"])
+    woken = [node for node in (one, two) if cluster.client.exists(keys.node_inbox(node.id))]
+    assert len(woken) == 1, "one job waits"
+    assert names(woken[0].claim(1)) == ["a"]
+
+
 def test_only_a_node_with_free_lanes_counts_as_idle(cluster):
     node = cluster.node(slots=1)
     assert node.claim(1) == []
