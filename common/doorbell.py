@@ -29,11 +29,13 @@ class Doorbell:
         os.close(self.fd)
 
 
-def ring(path: Path) -> None:
-    """Rings, where anyone is there to hear it."""
-    with contextlib.suppress(OSError):
+def ring(path: Path) -> bool:
+    """Rings; is anyone there to hear it?"""
+    try:
         pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            os.write(pipe, b".")
-        finally:
-            os.close(pipe)
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):
+        os.write(pipe, b".")
+    os.close(pipe)
+    return True

@@ -60,9 +60,9 @@ def is_up(home: Path, url: str | None = None) -> bool:
     return is_owned(DataFolder(host_home(home, url)).lock("up"))
 
 
-def ask_for_worker(home: Path, url: str | None = None) -> None:
-    """Has the host that `up` left, if any, start a worker where its own was drained and has ended."""
-    ring(DataFolder(host_home(home, url)).wanted)
+def ask_for_worker(home: Path, url: str | None = None) -> bool:
+    """Has the host that `up` left, if any, start a worker where its own was drained and has ended; does it?"""
+    return ring(DataFolder(host_home(home, url)).wanted)
 
 
 def up(

@@ -76,7 +76,7 @@ def tell_of_pythons(client: Any, bundle: Bundle) -> None:
         )
 
 
-def await_one(client: Any, timeout_s: float, ask: Callable[[], None]) -> None:
+def await_one(client: Any, timeout_s: float, ask: Callable[[], object]) -> None:
     """Returns when some node is registered that was not drained; calls `ask` before each look.
 
     Raises WaitTimeout.

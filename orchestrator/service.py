@@ -429,7 +429,7 @@ class Service:
         """The nodes that are registered, by name."""
         return nodes.rows(self._redis)
 
-    def await_node(self, timeout_s: float, ask: Callable[[], None]) -> None:
+    def await_node(self, timeout_s: float, ask: Callable[[], object]) -> None:
         """Returns when some node is there to take jobs; calls `ask` meanwhile. Raises WaitTimeout."""
         nodes.await_one(self._redis, timeout_s, ask)
 

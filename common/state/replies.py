@@ -65,7 +65,7 @@ def _claimed(claim: str, runs: list[Any], works: list[Work]) -> list[Claimed]:
     return claimed
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _work(
     execution: bytes, run: bytes, root: bytes, digest: bytes, refs: bytes, timeout_s: bytes,
     needs: bytes, priority: bytes, queue: bytes, retry: bytes, left: bytes,

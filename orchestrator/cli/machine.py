@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,8 +43,11 @@ def up(app: App, workers: int | str | None, name: str | None) -> None:
     started = local.up(settings.home, url=settings.redis_url, concurrency=slots, name=name)
     try:
         with session.open_session(app) as opened:
-            ask = partial(local.ask_for_worker, settings.home, settings.redis_url)
-            opened.service.await_node(READY_S, ask)
+            asked: list[bool] = []
+            opened.service.await_node(
+                READY_S,
+                lambda: asked.append(local.ask_for_worker(settings.home, settings.redis_url)),
+            )
     except BaseException:
         if not started.already:
             local.down(settings.home, settings.redis_url)
@@ -61,7 +63,8 @@ def up(app: App, workers: int | str | None, name: str | None) -> None:
             }
         )
         return
-    write("already up" if started.already else "up: orchestrator and worker")
+    again = "; another worker has started in place of the drained one" if any(asked) else ""
+    write(f"already up{again}" if started.already else "up: orchestrator and worker")
     write(f"Redis      {masked(started.url)}")
     write(f"redis-cli  {masked(started.redis_cli)}")
     write("`penstock down` ends them; the data stays")

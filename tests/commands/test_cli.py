@@ -220,11 +220,13 @@ def test_up_serves_submit_and_wait_until_down(box: Box) -> None:
 
 def test_a_drained_worker_is_followed_by_another_when_one_is_asked_for(box: Box) -> None:
     assert box("up", "-w", "2").returncode == 0
-    for again in (["up"], ["run", "sweep.yaml"]):
+    for again, told in ((["up"], "another worker has started"), (["run", "sweep.yaml"], "")):
         [node] = box.json("worker", "ls")
         assert box("worker", "drain", node["id"]).returncode == 0
         box.wait_until_drained()
-        assert box(*again).returncode == 0
+        done = box(*again)
+        assert (done.returncode, told in done.stdout) == (0, True)
+    assert box("up").stdout.startswith("already up\n")
     assert [node["concurrency"] for node in box.json("worker", "ls")] == [2]
     assert box("down").returncode == 0
 
