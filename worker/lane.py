@@ -124,6 +124,7 @@ class Lane:
         """Starts a slot. Raises OSError."""
         assert self.process is None
         process = self.process = SlotProcess(environment, self._result_limit, self.devices)
+        self._watches = self._printed_to = 0
         self._loop.watch(process.bell, READ, lambda _: self._on_bell())
         self._loop.watch(process.exited, READ, lambda _: self._on_exit())
 

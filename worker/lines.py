@@ -131,7 +131,9 @@ class Line:
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._flush()
-        if events & READ:
+        if (
+            events & READ and self._sock is not None
+        ):  # it may have been lost with what was to be sent
             self._read()
 
     def _flush(self) -> None:

@@ -74,8 +74,12 @@ class RqWorker(BaseWorker):
         if counts == self._told_counts:
             return []
         self._told_counts = counts
-        done, failed = counts
-        return [("HSET", self.key, "successful_job_count", done, "failed_job_count", failed)]
+        return [("HSET", self.key, *self._counts()), ("EXPIRE", self.key, RQ_TTL_S + 60)]
+
+    def _counts(self) -> list[Any]:
+        """Fields of RQ's hash."""
+        done, failed = self.successful_job_count, self.failed_job_count
+        return ["successful_job_count", done, "failed_job_count", failed]
 
     def refresh_commands(self, state: str) -> list[tuple[Any, ...]]:
         """Commands that keep RQ's hash alive, and make it whole if it was lost."""
@@ -83,7 +87,12 @@ class RqWorker(BaseWorker):
         state = "busy" if state == "draining" else state
         fields: dict[str, Any] = {**self.serialize(), "state": state}
         return [
-            ("HSET", self.key, *(str(item) for pair in fields.items() for item in pair)),
+            (
+                "HSET",
+                self.key,
+                *(str(item) for pair in fields.items() for item in pair),
+                *self._counts(),
+            ),
             ("EXPIRE", self.key, RQ_TTL_S + 60),
             ("SADD", self.redis_workers_keys, self.key),
         ]

@@ -54,7 +54,6 @@ BREAKS: dict[str, tuple[str, str]] = {
     "a job handed back has lost an attempt": ("'handed back', 'attempt', attempt - 1", "'handed back'"),
     "tags do not matter": ("if not n.offer.tags[tag] then return false end", ""),
     "an heir that is not claimed is lost": ("  if heir then write_heir() end\n  write_events()", "  write_events()"),
-    "an heir of a paused execution is claimed": ("if x.status == 'paused' or not N.could", "if not N.could"),
     "parallelism is not kept": ("if x.admitted >= x.parallelism then", "if false then"),
     "jobs that are alike pass every gate": (
         " and x.parallelism == 0 and not (group and group.limit > 0)",

@@ -6,6 +6,7 @@ import pytest
 
 from penstock.common.jobs import job_id
 from penstock.common.state import keys
+from penstock.common.state.chunks import NewJob
 from support.scripted import EXECUTION_ID, Cluster, done, new_job
 
 PLAIN = "any.p5"
@@ -130,3 +131,19 @@ def test_one_that_fits_another_node_only_wakes_that(cluster):
     assert cpu.advance(done(a), lanes=1).claimed == []
     assert cluster.client.lrange(keys.node_inbox("gpu"), 0, -1) == [b"wake"]
     assert names(gpu.claim(1)) == ["b"]
+
+
+def test_one_that_a_stopped_fan_out_leaves_out_is_in_no_list(cluster):
+    """The fan-out is stopped by the same advance that makes it ready."""
+    cluster.submit(NewJob("fan", (), {"kind": "fan-out", "run": "penstock:fan-out", "data": "x"}))
+    when = '{"metric_name": "m", "at_least": 1}'
+    cluster.store.open_group(cluster.id, "fan", 3, 0, 10, "{}", stop_when=when)
+    first, other = new_job("a", group="fan", dependents="b"), new_job("c", group="fan")
+    second = new_job("b", ("a",), group="fan", tags=("gpu",))
+    assert cluster.store.extend(cluster.id, "fan", 0, True, [first, second, other]) == "OK"
+    node = cluster.node("cpu")
+    cluster.node("gpu", capabilities=("gpu",))
+    a, c = node.claim(2)
+    node.advance(done(a), done(c, metrics={"m": 2.0}), lanes=2)
+    assert cluster.statuses("b") == ["canceled"]
+    assert queued(cluster, "gpu.p5") == []

@@ -92,6 +92,7 @@ local function enqueue_alike()
   row[3] = 'queued'
   for i = 1, count do
     row[1] = K.job(x_id .. '-' .. names[i])
+    row[5] = stamp() -- its `created_at`
     redis.call('HSET', unpack(row, 1, add_own(row, common_to, i)))
     list[i + 2] = x_id .. '-' .. names[i]
     Q.fresh[i] = like

@@ -1,9 +1,10 @@
--- requires: now
+-- requires: now remembered
 -- Milliseconds since 1970, and microseconds beyond, as RQ writes dates:
 -- 2026-11-22T10:53:00.123000Z.
 -- Days to a civil date: Howard Hinnant, "chrono-compatible low-level date
 -- algorithms", civil_from_days.
 local iso_seconds, iso_text -- the last second that was written, and its text
+local three_digits = remembered(function(number) return string.format('%03d', number) end)
 local iso_known -- whole milliseconds
 each_call(function() iso_known = {} end)
 local function iso(ms, us)
@@ -12,7 +13,9 @@ local function iso(ms, us)
     return iso_known[ms]
   end
   local seconds = math.floor(ms / 1000)
-  if seconds == iso_seconds then return string.format('%s%03d%03dZ', iso_text, ms % 1000, us) end
+  if seconds == iso_seconds then
+    return iso_text .. three_digits(ms % 1000) .. three_digits(us) .. 'Z'
+  end
   local days, rest = math.floor(seconds / 86400), seconds % 86400
   local z = days + 719468
   local era = math.floor(z / 146097)

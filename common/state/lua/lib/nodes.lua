@@ -11,7 +11,7 @@ local offered = remembered(function(text)
     local amounts = A.parse(needs)
     amounts.cpus, amounts.slots = amounts.cpus or tonumber(share), 1
     return { amounts = amounts, text = A.format(amounts), fits = A.within(amounts, offer.total) }
-  end)
+  end, 50)
   return offer
 end)
 local function offer_of(tags, total, share)

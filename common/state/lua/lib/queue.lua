@@ -97,7 +97,7 @@ end
 -- The heir, if this node may claim it: then no queue ever holds it.
 function Q.take_heir(n, free)
   local job, x = heir, X.get(heir.execution)
-  if x.status == 'paused' or not N.could(n, job.class, job.needs)
+  if X.closed(x) or x.status == 'paused' or not N.could(n, job.class, job.needs)
     or not A.within(N.charge(n, job.needs), free) then return nil end
   heir = nil
   if not Q.known[job.origin] then redis.call('SADD', K.queues(), K.queue(job.origin)) end

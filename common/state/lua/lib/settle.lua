@@ -48,13 +48,6 @@ local function retry(job, delay_ms, error)
   job.status = 'scheduled'
   G.release(job)
 end
--- Jobs that were made in one script, of one date, are mostly numbered: by length, then by name.
-local function waited_less(a, b)
-  local one, other = a.enqueued_at or '', b.enqueued_at or ''
-  if one ~= other then return one > other end
-  if #a.id ~= #b.id then return #a.id > #b.id end
-  return a.id > b.id
-end
 -- Splits a node's leases into jobs to move, the one that waited least first, so that
 -- putting each at its list's head restores their order; and ids whose token is void.
 function S.leased(node_id)
@@ -71,7 +64,7 @@ function S.leased(node_id)
       void[#void + 1] = leases[i]
     end
   end
-  table.sort(jobs, waited_less)
+  table.sort(jobs, function(a, b) return (a.enqueued_at or '') > (b.enqueued_at or '') end)
   return jobs, void
 end
 -- A job whose attempt is lost with its process or its node, too often: poison.

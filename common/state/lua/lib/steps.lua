@@ -18,6 +18,7 @@ end
 -- Visits an execution's jobs from the place `at` in its list on: where the next script goes on, nil at
 -- the end.
 local function each_job(x_id, at, visit)
+  if heir then write_heir() end -- it may be one of them
   local room = STEP_LIMIT - F.touched
   if room <= 0 then return at end
   local names, more, chunks = names_from(x_id, at, room)
