@@ -16,11 +16,11 @@ local function take_heads(r)
   if r.taken > 0 then redis.call('LTRIM', r.key, r.taken, -1) end
   r.taken = 0
 end
--- What a claim reads of an entry.
 local function read_seldom(key) -- SELDOM, in this order
   return redis.call('HMGET', key, 'needs', 'refs', 'timeout', 'timeout_s', 'retry', 'retries', 'retries_left',
     'reserved_by')
 end
+-- What a claim reads of an entry.
 local function read_waiting(key)
   local v = redis.call('HMGET', key, 'status', 'run', 'data', 'attempt', 'special')
   if v[5] then v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12] = unpack(read_seldom(key), 1, 8) end
@@ -164,7 +164,7 @@ end
 
 -- A rider takes nothing of the node: its slot's place is taken already.
 local RIDES = {}
--- `...` are further fields of a job.
+-- `...` are further fields of one that is no rider.
 local function take(n, job, claim_id, free, rider, ...)
   local charge, text = RIDES, ''
   if not rider then charge, text = N.charge(n, job.needs) end
