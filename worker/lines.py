@@ -131,9 +131,8 @@ class Line:
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._flush()
-        if (
-            events & READ and self._sock is not None
-        ):  # it may have been lost with what was to be sent
+        # It may have been lost with what was to be sent.
+        if events & READ and self._sock is not None:
             self._read()
 
     def _flush(self) -> None:

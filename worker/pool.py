@@ -67,12 +67,16 @@ class Pool:
 
     def room(self, coming: Coming = NOTHING) -> int:
         """Lanes that could be given work now, when these have been taken on."""
-        if self.draining or time.monotonic() < self._broken_till:
+        if not self._takes_work():
             return 0
         heads = {key_of(work) for work in coming.heads}
         riders = {key_of(work) for work in coming.riders} - heads
         homeless = sum(not self._serves(key) for key in riders)
         return max(0, self.lanes.room() - len(coming.heads) - homeless)
+
+    def _takes_work(self) -> bool:
+        """Neither told to end, nor short of slots that start."""
+        return not self.draining and time.monotonic() >= self._broken_till
 
     def riders(self, coming: int) -> dict[str, int]:
         """Jobs to claim ahead, by function, when `coming` more are on their way."""
@@ -286,8 +290,7 @@ class Pool:
 
     def _place(self, held: Held) -> None:
         """Gives an attempt a lane of its own, or hands it back."""
-        may_take = not self.draining and time.monotonic() >= self._broken_till
-        lane = self.lanes.assign(held, self) if may_take else None
+        lane = self.lanes.assign(held, self) if self._takes_work() else None
         if lane is None:
             self._sink.hand_back(held)
         else:
