@@ -99,11 +99,17 @@ class Ending:
 
 
 def kill_all(find: Callable[[], Collection[int]]) -> bool:
-    """SIGKILLs what `find` finds until it finds nothing alive; False: some yet live."""
+    """SIGKILLs what `find` finds until it finds nothing alive; False: some yet live.
+
+    It looks twice: the child of a process that ends while it looks is below neither that nor its next parent,
+    as it saw them. Who has ended has handed its children on, so that a second look finds them.
+    """
+    found_none = False
     for _ in range(_ROUNDS):
         living = [pid for pid in find() if is_alive(pid) and not _is_hopeless(pid)]
-        if not living:
+        if not living and found_none:
             return True
+        found_none = not living
         for pid in living:
             _signal(pid, signal.SIGKILL)
     return False

@@ -367,6 +367,14 @@ def test_the_loop_calls_for_descriptors_timers_and_signals() -> None:  # Q4
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
+def test_what_a_first_look_missed_is_ended_all_the_same() -> None:  # Q5
+    """Its parent ended while it was looked for: it was below nobody."""
+    child = subprocess.Popen(["sleep", "60"])
+    looks = iter([[], [child.pid], [child.pid], [], []])
+    assert kill_all(lambda: next(looks))
+    assert child.wait(10) == -signal.SIGKILL
+
+
 def test_a_process_tree_is_found_and_ended() -> None:  # Q11
     shell = subprocess.Popen(["/bin/sh", "-c", "(sleep 600; true) & sleep 600; true"])
     while len(descendants(shell.pid)) < 3:
