@@ -51,12 +51,7 @@ def resume(store: Store, names: Sequence[str] | None) -> None:
             raise InputError(
                 "all queues are paused; `penstock queue resume` lets all of them go on"
             )
-        store.pause_queues("resume", names)
-        return
-    client.delete(keys.suspended())
-    paused = [member.decode() for member in client.smembers(keys.paused())]
-    if paused:
-        store.pause_queues("resume", paused)
+    store.pause_queues("resume", names or ())
 
 
 def _check(client: Any, names: Sequence[str]) -> None:

@@ -375,7 +375,7 @@ class Store:
         return self._text("lock_release", name, owner)
 
     def pause_queues(self, verb: str, names: Sequence[str]) -> int:
-        """pause or resume; how many changed."""
+        """pause, or resume (without names: all); how many changed."""
         return int(self._call("queue_pause", verb, *names))
 
     # -- reads

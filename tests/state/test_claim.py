@@ -305,6 +305,19 @@ def test_idle_nodes_are_woken_for_a_queue_that_is_resumed(cluster):
     assert names(woken[0].claim(1)) == ["a"]
 
 
+@pytest.mark.parametrize("how", ["by name", "suspended"])
+def test_whatever_is_paused_is_resumed_at_once(cluster, service, how):
+    node = cluster.node()
+    cluster.submit(new_job("a"))
+    service.pause_queues(["any.p5"] if how == "by name" else None)
+    assert node.claim(1) == []
+    cluster.client.delete(keys.node_inbox("n1"))
+    cluster.client.zadd(keys.idle(), {"n1": 0})  # it was idle before
+    service.resume_queues()
+    assert cluster.client.lrange(keys.node_inbox("n1"), 0, -1) == [b"wake"]
+    assert names(node.claim(1)) == ["a"]
+
+
 def test_only_a_node_with_free_lanes_counts_as_idle(cluster):
     node = cluster.node(slots=1)
     assert node.claim(1) == []
