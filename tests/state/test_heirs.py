@@ -7,7 +7,7 @@ import pytest
 from penstock.common.jobs import job_id
 from penstock.common.state import keys
 from penstock.common.state.chunks import NewJob
-from support.scripted import EXECUTION_ID, Cluster, done, new_job
+from support.scripted import EXECUTION_ID, Cluster, done, names, new_job
 
 PLAIN = "any.p5"
 
@@ -22,10 +22,6 @@ def chain(cluster: Cluster, **of_the_second: object) -> None:
 def queued(cluster: Cluster, queue: str = PLAIN) -> list[str]:
     ids = cluster.client.lrange(keys.queue(queue), 0, -1)
     return [id_.decode().removeprefix(f"{EXECUTION_ID}-") for id_ in ids]
-
-
-def names(claimed: list) -> list[str]:
-    return [one.name for one in claimed]
 
 
 def test_it_is_claimed_with_the_settlement_before_it(cluster):

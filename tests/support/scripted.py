@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,6 +174,11 @@ def check_keys(client: Any, store: Store) -> None:
         forever = client.ttl(key) == -1
         if forever and not any(fnmatch.fnmatchcase(key, pattern) for pattern in declared):
             assert any(id_ in key for id_ in alive), f"{key} stays for ever"
+
+
+def names(claimed: Iterable[Claimed]) -> list[str]:
+    """What was claimed, by name."""
+    return [one.name for one in claimed]
 
 
 def done(claimed: Claimed, result: bytes = b"1", **rest: Any) -> Settlement:
